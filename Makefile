@@ -1,0 +1,50 @@
+# Everything a person types. `make` alone says what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST_ARGS ?=
+
+# DVC runs each stage with the `python` it finds first
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint ui bench lock clean
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(READY) ## make .venv with the locked dependencies (the other targets do it by themselves)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+repro: $(READY) ## run what must run: configure, download, preprocess, train, evaluate
+	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
+	dvc repro
+
+test: $(READY) ## run the tests; all of them: make test PYTEST_ARGS="-m 'not gpu'"
+	python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## formatting, lint, types, who may import whom
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+ui: $(READY) ## open the store of runs in a browser (prints the link)
+	python -m pipeline.ui
+
+bench: $(READY) ## measure against a hand-written loop, side by side
+	python benchmarks/fit.py
+
+lock: $(READY) ## renew requirements.lock from the ranges in pyproject.toml
+	pip-compile --quiet --upgrade --strip-extras --extra dev --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line --output-file requirements.lock pyproject.toml
+	@sed -i.old "s/^\(torch==[0-9.]*\)+[a-z0-9]*/\1/" requirements.lock && rm requirements.lock.old  # the build (cpu, cuda) is the index's choice
+
+clean: ## remove what can be made again; keeps mlflow.db, DVC's cache and .venv
+	rm -rf outputs multirun data/raw data/processed .pipeline dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

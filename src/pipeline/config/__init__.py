@@ -1,0 +1,1 @@
+"""What a configuration may say (schema), and how a mistake in one is explained (check)."""

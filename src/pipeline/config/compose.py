@@ -1,0 +1,19 @@
+"""conf/ composed by Hydra, exactly as DVC composes it in `dvc exp run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+CONFIG_NAME = "config"
+
+
+def compose_yaml(conf: Path, overrides: Sequence[str] = ()) -> str:
+    """The resolved configuration as YAML, byte for byte what DVC writes to params.yaml for the same overrides."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        config = compose(CONFIG_NAME, overrides=list(overrides))
+    OmegaConf.resolve(config)
+    return OmegaConf.to_yaml(config)

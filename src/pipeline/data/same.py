@@ -1,0 +1,27 @@
+"""Whether data/processed is what a configuration asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config.schema import DataConfig, PreprocessData
+from pipeline.data.card import DataCard
+from pipeline.errors import ConfigError
+
+
+def require_same_data(cfg: DataConfig, processed: Path) -> None:
+    """Stages by hand only read data/processed; refuse one that was made with other settings.
+
+    Raises:
+        DataContractError: there is none yet.
+        ConfigError: it was made with other settings; the message names them.
+    """
+    made_with = DataCard.read(processed / "data_card.json").made_with
+    asked = cfg.model_dump(mode="json", include=set(PreprocessData.model_fields))
+    differing = [key for key in asked if asked[key] != made_with.get(key)]
+    if differing:
+        settings = ", ".join(f"data.{key}={made_with.get(key)} (asked for: {asked[key]})" for key in differing)
+        raise ConfigError(
+            f"{processed} was made with {settings}. Stages by hand only read it. Make it anew with the same overrides: "
+            f"`dvc exp run -S …`; or edit conf/ and run `dvc repro preprocess`; or leave the overrides of data out"
+        )

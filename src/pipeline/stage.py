@@ -1,0 +1,150 @@
+"""How a stage gets its configuration and where it writes, under DVC and by hand.
+
+Under DVC   the configuration is params.yaml, the outputs are the paths in dvc.yaml.
+By hand     an ordinary Hydra app (overrides, --multirun, --cfg job); outputs go to Hydra's folder.
+
+Either way a stage sees only the keys that dvc.yaml lists under its `params:`, and those that change no result, so it
+cannot use a setting that DVC does not watch.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.config.check import validate
+from pipeline.config.compose import CONFIG_NAME
+from pipeline.config.schema import Config, Section
+from pipeline.errors import PipelineError
+from pipeline.places import Places, project_root
+
+UNWATCHED = ("tracking", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
+READ_PROCESSED = ("train", "evaluate")
+NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+           errno.EROFS: "the folder is read-only", errno.EACCES: "no permission"}  # fmt: skip
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def run_stage(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
+    """Run a stage as `python -m pipeline.NAME`, under DVC or by hand, and end the process with the right code."""
+    with explained(name):
+        if os.environ.get("DVC_STAGE") == name:
+            _under_dvc(name, config_class, function)
+        else:
+            _by_hand(name, config_class, function)
+
+
+def _under_dvc(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
+    from omegaconf import OmegaConf
+
+    with _only_one(name):
+        record: Any = OmegaConf.to_container(OmegaConf.load("params.yaml"))
+        here = Path.cwd()
+        function(validate(config_class, visible(record, name, config_class)), Places(project_root(), here, here, record))
+
+
+def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
+    root = project_root()
+    os.chdir(root)  # outputs/ and multirun/ lie at the root, from whichever folder the command came
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `explained` instead of Hydra's own printer
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    def task(config: Any) -> Any:
+        record: Any = OmegaConf.to_container(config, resolve=True)
+        whole = validate(Config, record)
+        if name in READ_PROCESSED:
+            from pipeline.data.same import require_same_data
+
+            require_same_data(whole.data, root / "data/processed")
+        out = Path(HydraConfig.get().runtime.output_dir)
+        return function(validate(config_class, visible(record, name, config_class)), Places(root, root, out, record))
+
+    sys.argv.append(f"hydra.job.name={name}")
+    hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
+
+
+def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:
+    """The part of the configuration that a stage may read: what dvc.yaml watches for it, and what changes no result."""
+    import yaml
+
+    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage].get("params", [])
+    unwatched = [key for key in UNWATCHED if _declares(config_class, key.split("."))]
+    part: dict[str, Any] = {}
+    for key in (*declared, *unwatched):
+        _copy(record, part, key.split("."))
+    return part
+
+
+def _declares(section: Any, path: list[str]) -> bool:
+    field = getattr(section, "model_fields", {}).get(path[0])
+    return field is not None and (len(path) == 1 or _declares(field.annotation, path[1:]))
+
+
+def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:
+    for key in path[:-1]:
+        source = source.get(key, {})
+        target = target.setdefault(key, {})
+    if path[-1] in source:
+        target[path[-1]] = source[path[-1]]
+
+
+@contextmanager
+def _only_one(stage: str) -> Iterator[None]:
+    """Let no second process write the same outputs: `kill -9` of dvc leaves its stage running, and dvc forgets it."""
+    _end_with_parent()
+    path = Path(".pipeline/locks", stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"the stage {stage} of an earlier, killed `dvc` is still running in this folder and would overwrite "
+                f"what this one writes. Wait for it, or end it: pkill -f pipeline.{stage}"
+            ) from None
+        yield
+
+
+def _end_with_parent() -> None:
+    """On Linux: SIGTERM when dvc dies, however it dies; the run is then closed as KILLED."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+@contextmanager
+def explained(stage: str) -> Iterator[None]:
+    """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback."""
+    try:
+        yield
+    except PipelineError as error:
+        _fail(stage, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail(stage, "interrupted", 130)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _fail(stage, f"{NO_ROOM[error.errno]}: {error.filename or 'while writing'}; what was there before is intact", 1)
+    except Exception as error:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        if not isinstance(error, (HydraException, OmegaConfBaseException)):
+            raise
+        _fail(stage, str(error), 2)
+
+
+def _fail(stage: str, message: str, exit_code: int) -> None:
+    print(f"{stage}: error: {message}", file=sys.stderr)
+    sys.exit(exit_code)

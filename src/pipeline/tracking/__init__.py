@@ -1,0 +1,32 @@
+"""Experiment tracking on a local MLflow store, one small object per run.
+
+    with Store(project_root()).run("mnist", "dense-512") as run:
+        run.params({"model.units": [512]})
+        run.metrics({"test/accuracy": 0.9785})
+
+The only package that imports mlflow, and only once a store is used: importing it costs 0.1 s.
+"""
+
+import os
+
+from pipeline.tracking.code_state import PATCH_FILE
+from pipeline.tracking.leaderboard import leaderboard_url, run_url
+from pipeline.tracking.provenance import Provenance, model_requirements, provenance
+from pipeline.tracking.run import DatasetRef, Run
+from pipeline.tracking.store import MODEL_TAG, Store
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded
+
+__all__ = [
+    "MODEL_TAG",
+    "PATCH_FILE",
+    "DatasetRef",
+    "Provenance",
+    "Run",
+    "Store",
+    "leaderboard_url",
+    "model_requirements",
+    "provenance",
+    "run_url",
+]

@@ -1,0 +1,117 @@
+"""Which code ran: the commit, and a patch that turns the commit into the tree that was there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PATCH_FILE = "code/uncommitted.patch"  # artifact: `git checkout COMMIT && git apply uncommitted.patch`
+MAX_CHANGED_BYTES = 10 * 1024 * 1024  # of all changed files together; the largest are left out and named
+TIMEOUT_S = 60
+STRAY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set when we run inside a git hook
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """The state of a git work tree.
+
+    ``commit`` is "none" without a repository or before the first commit, and ``remark`` says why. ``patch`` holds every
+    change that is not committed, untracked files included, ignored ones not; it applies to ``commit`` (to an empty
+    folder if that is "none"). ``remark`` also names the files that were too large for it.
+    """
+
+    commit: str = "none"
+    branch: str = "none"
+    dirty: bool = False
+    patch: bytes = b""
+    remark: str = ""
+
+
+class GitProblem(Exception):
+    """git is missing, or refused."""
+
+
+def code_state(root: Path) -> CodeState:
+    """Ask git about the work tree around ``root``. Neither the user's index nor the object store is touched."""
+    try:
+        top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
+        branch = _answer(top, "symbolic-ref", "--quiet", "--short", "HEAD") or "detached"
+        commit = _answer(top, "rev-parse", "--quiet", "--verify", "HEAD")
+        changed = _changed_files(top)
+        kept, left_out = _within_limit(top, changed)
+        base = commit or _git(top, "hash-object", "-t", "tree", "/dev/null").decode().strip()
+        patch = _patch(top, base, kept) if kept else b""
+    except GitProblem as problem:
+        return CodeState(remark=str(problem))
+    remarks = [] if commit else ["no commit yet"]
+    if left_out:
+        remarks.append(f"not in the patch, over {MAX_CHANGED_BYTES} bytes with them: {', '.join(left_out)}")
+    return CodeState(commit or "none", branch, bool(changed), patch, "; ".join(remarks))
+
+
+def _changed_files(top: Path) -> list[str]:
+    """Paths, relative to ``top``, that differ from HEAD or are untracked and not ignored."""
+    status = _git(top, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+    return [os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry]
+
+
+def _within_limit(top: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The paths whose files fit the limit together, smallest first, and the rest."""
+    kept: list[str] = []
+    left_out: list[str] = []
+    total = 0
+    for size, path in sorted((_size(top / path), path) for path in paths):
+        total += size
+        fits = total <= MAX_CHANGED_BYTES and not path.endswith("/")  # "/": a repository inside this one
+        (kept if fits else left_out).append(path)
+    return kept, left_out
+
+
+def _size(path: Path) -> int:
+    return path.lstat().st_size if os.path.lexists(path) else 0
+
+
+def _patch(top: Path, base: str, paths: Sequence[str]) -> bytes:
+    """What ``paths`` changed since the tree ``base``, worked out in an index and object folder of our own."""
+    objects = os.fsdecode(_git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects").rstrip(b"\n"))
+    with tempfile.TemporaryDirectory() as folder:
+        own = {
+            "GIT_INDEX_FILE": f"{folder}/index",
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+        _git(top, "read-tree", base, env=own)
+        names = b"".join(os.fsencode(path) + b"\0" for path in paths)
+        _git(top, "update-index", "--add", "--remove", "--replace", "-z", "--stdin", env=own, stdin=names)
+        options = ("--cached", "--patch", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv")
+        return _git(top, "diff-index", *options, base, env=own)
+
+
+def _answer(top: Path, *words: str) -> str:
+    """What git says, or "" where it has no answer."""
+    try:
+        return _git(top, *words).decode().strip()
+    except GitProblem:
+        return ""
+
+
+def _git(folder: Path, *words: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
+    clean = {key: value for key, value in os.environ.items() if key not in STRAY}
+    own = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # without it `git status` rewrites the user's index
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(
+            command, env={**clean, **own, **(env or {})}, input=stdin, capture_output=True, timeout=TIMEOUT_S
+        )
+    except FileNotFoundError as error:
+        raise GitProblem("git is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise GitProblem(f"git {words[0]} took more than {TIMEOUT_S} s") from error
+    if done.returncode:
+        said = os.fsdecode(done.stderr).strip().splitlines()
+        raise GitProblem(said[0] if said else f"git {words[0]} gave exit code {done.returncode}")
+    return done.stdout

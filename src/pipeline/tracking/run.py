@@ -1,0 +1,210 @@
+"""What a stage may record about one run. Each call is written at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pipeline.tracking.code_state import PATCH_FILE
+from pipeline.tracking.leaderboard import NOTE_TAG
+from pipeline.tracking.model import log_model
+from pipeline.tracking.provenance import Provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from torch import nn
+
+MAX_PARAM_CHARS = 6000  # MLflow's limits; longer values would be cut without a word
+MAX_TAG_CHARS = 8000
+MAX_DIGEST_CHARS = 36
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's list of the JSON files to show as tables
+
+
+T = TypeVar("T")
+
+
+class DatasetRef(NamedTuple):
+    """A data set as MLflow knows it, to hang metrics on."""
+
+    name: str
+    digest: str
+
+
+class Run:
+    """One run of a store. Made by ``Store.run``."""
+
+    def __init__(self, client: MlflowClient, run_id: str, *, resumed: bool = False) -> None:
+        self.client = client
+        self.id = run_id
+        self.resumed = resumed
+        self._known: dict[str, set[tuple[int, str]]] = {}  # key -> points of a resumed run
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record settings: dotted names to scalars or lists of scalars, written as JSON (strings as they are).
+
+        A value over 6,000 characters is kept whole in the artifact ``params/NAME.txt``, and its parameter says so.
+        On a resumed run a parameter that changed keeps its first value; the tag ``param_drift`` holds both.
+
+        Raises:
+            TypeError: a value is neither; an object's text would differ from run to run.
+        """
+        from mlflow.entities import Param
+
+        before: Mapping[str, str] = self.client.get_run(self.id).data.params
+        texts = {name: self._param_text(name, value) for name, value in values.items()}
+        drift = {name: [before[name], text] for name, text in texts.items() if before.get(name, text) != text}
+        new = [Param(name, text) for name, text in texts.items() if name not in before]
+        for part in _parts(new, PARAMS_PER_CALL):
+            self.client.log_batch(self.id, params=part)
+        if drift:
+            self.tags({"param_drift": json.dumps(drift)})
+
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, model_id: str | None = None, dataset: DatasetRef | None = None
+    ) -> None:
+        """Record numbers at one step; with ``model_id`` and ``dataset`` also as results of that model on that data."""
+        points = [(key, value, step) for key, value in values.items()]
+        if model_id is None:
+            self.metric_points(points)
+        else:
+            self._log_points(points, model_id, dataset)
+
+    def metric_points(self, points: Iterable[tuple[str, float, int]]) -> None:
+        """Record (key, value, step) points, NaN and infinity included. A resumed run gets no point twice."""
+        new = [point for point in points if not self.resumed or self._is_new(*point)]
+        self._log_points(new, None, None)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags. One over 8,000 characters is cut, and says so."""
+        from mlflow.entities import RunTag
+
+        new = [RunTag(key, _fit(str(value), MAX_TAG_CHARS)) for key, value in values.items()]
+        for part in _parts(new, PARAMS_PER_CALL):
+            self.client.log_batch(self.id, tags=part)
+
+    def note(self, headline: str, body: str = "") -> None:
+        """The description that the UI shows above the run, as Markdown, headline first."""
+        self.tags({NOTE_TAG: f"**{headline}**\n\n{body}".strip()})
+
+    def provenance(self, found: Provenance) -> None:
+        """Record where the run comes from; uncommitted changes become the artifact ``code/uncommitted.patch``."""
+        self.tags(found.tags)
+        if found.patch:
+            self.text(found.patch, PATCH_FILE)
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> DatasetRef:
+        """Record which data was used, and as what (``context``: training, validation, test).
+
+        The digest is the caller's (DVC's md5): MLflow's own looks at the first 10,000 values only. MLflow keeps 36
+        characters of it; the whole stands in the source.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        used = DatasetRef(name, digest[:MAX_DIGEST_CHARS])
+        entry = Dataset(used.name, used.digest, "local", json.dumps({"uri": source, "digest": digest}))
+        self.client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
+        return used
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or a folder with all that is in it, below ``folder`` of the run's artifacts."""
+        self.client.log_artifact(self.id, str(path), folder)
+
+    def text(self, content: str | bytes, artifact_file: str) -> None:
+        """Write an artifact such as ``failure/traceback.txt``. One of the same name is replaced."""
+        place = PurePosixPath(artifact_file)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, place.name)
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
+            self.artifact(file, None if place.parent == PurePosixPath(".") else str(place.parent))
+
+    def json(self, value: Any, artifact_file: str) -> None:
+        """Write a JSON artifact. NaN and infinity are refused: JSON has neither."""
+        self.text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", artifact_file)
+
+    def table(self, columns: Mapping[str, Sequence[Any]], artifact_file: str) -> None:
+        """Write columns of equal length as a JSON artifact that the UI shows as a table. NaN becomes an empty cell.
+
+        MLflow's own ``log_table`` would append to a table of the same name; this replaces it.
+        """
+        rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+        self.json({"columns": list(columns), "data": rows}, artifact_file)
+        shown = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
+        entry = {"path": artifact_file, "type": "table"}
+        if entry not in shown:
+            self.tags({TABLES_TAG: json.dumps([*shown, entry])})
+
+    def model(
+        self,
+        module: nn.Module,
+        example: np.ndarray,
+        *,
+        name: str,
+        requirements: Sequence[str],
+        params: Mapping[str, Any] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> str:
+        """Log a module (raw images to probabilities) as a model that loads without pickle and without our code.
+
+        See ``pipeline.tracking.model.log_model``. Returns the model's id: ``models:/<id>`` loads it.
+        """
+        texts = {key: _fit(_text(value), MAX_PARAM_CHARS) for key, value in (params or {}).items()}
+        return log_model(
+            self.client, self.id, module, example, name=name, requirements=requirements, params=texts, classes=classes
+        )
+
+    def _param_text(self, name: str, value: Any) -> str:
+        try:
+            text = _text(value)
+        except TypeError as error:
+            kind = type(value).__name__
+            raise TypeError(f"parameter {name!r} is a {kind}; give a string, number, bool, None or a list") from error
+        if len(text) > MAX_PARAM_CHARS:
+            self.text(text, f"params/{name}.txt")
+        return _fit(text, MAX_PARAM_CHARS)
+
+    def _log_points(
+        self, points: Iterable[tuple[str, float, int]], model_id: str | None, dataset: DatasetRef | None
+    ) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        data = dataset or (None, None)
+        metrics = [Metric(key, float(value), now_ms, step, model_id, *data) for key, value, step in points]
+        for part in _parts(metrics, METRICS_PER_CALL):
+            self.client.log_batch(self.id, metrics=part)
+
+    def _is_new(self, key: str, value: float, step: int) -> bool:
+        if key not in self._known:
+            history = self.client.get_metric_history(self.id, key)
+            self._known[key] = {(point.step, str(point.value)) for point in history}
+        return (step, str(float(value))) not in self._known[key]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _fit(text: str, limit: int) -> str:
+    """The text, or its beginning and a word about what is missing."""
+    note = f" ... [{len(text)} characters, cut here]"
+    return text if len(text) <= limit else text[: limit - len(note)] + note
+
+
+def _cell(value: Any) -> Any:
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part

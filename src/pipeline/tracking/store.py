@@ -1,0 +1,231 @@
+"""One local MLflow store for a project: every run is written here, and ends with the right status."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PipelineError
+from pipeline.tracking import locks
+from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, sqlite_uri
+from pipeline.tracking.interrupts import Interrupts
+from pipeline.tracking.leaderboard import experiment_tags
+from pipeline.tracking.run import Run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+    from mlflow.entities import Run as MlflowRun
+
+log = logging.getLogger(__name__)
+
+MODEL_TAG = "model.sha256"  # digest of models/model.safetensors: from a weights file to the run that made it
+LIVE_TAG = "pipeline.live"  # token of the process that writes the run; gone when the run has ended
+REASON_TAG = "exit.reason"
+TRACEBACK_FILE = "failure/traceback.txt"
+
+
+class Store:
+    """The store of the project at ``root``: ``mlflow.db``, ``mlflow_artifacts/`` and, for locks, ``.pipeline/``.
+
+    Nothing is read or written before the first use. MLflow's global state (tracking URI, active run, environment
+    variables such as MLFLOW_TRACKING_URI) is neither used nor changed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    @property
+    def uri(self) -> str:
+        return sqlite_uri(self.root / DATABASE)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client for this store, which is made first if there is none."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        ensure_database(self.root)
+        try:
+            return MlflowClient(self.uri, self.uri)
+        except MlflowException as error:
+            raise PipelineError(
+                f"{self.root / DATABASE} was written by another version of MLflow: {error}\n"
+                f"Copy the file, then run: {_mlflow('db', 'upgrade', self.uri)}"
+            ) from error
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment, which is made if missing. What people edited in the UI stays as they left it.
+
+        Raises:
+            PipelineError: the experiment was deleted; the message gives the command that restores it.
+        """
+        found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
+        if found.lifecycle_stage != "active":
+            restore = _mlflow("experiments", "restore", "--experiment-id", found.experiment_id)
+            raise PipelineError(
+                f"Experiment {name!r} was deleted from {self.root / DATABASE}, so no run can be added to it. "
+                f"Choose another name, or restore it: MLFLOW_TRACKING_URI={shlex.quote(self.uri)} {restore}"
+            )
+        for key, value in experiment_tags(name).items():
+            if key not in found.tags:
+                self.client.set_experiment_tag(found.experiment_id, key, value)
+        return str(found.experiment_id)
+
+    def run_exists(self, run_id: str) -> bool:
+        """Whether the run is in this store and not deleted."""
+        return self._find(run_id) is not None
+
+    def find_run(self, model_sha256: str) -> str | None:
+        """The newest run, not deleted, that made the weights file with this digest."""
+        found = self._search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+        return str(found[0].info.run_id) if found else None
+
+    def reap(self) -> list[str]:
+        """End the runs whose process died without ending them (SIGKILL, power cut): KILLED, with the reason.
+
+        Returns their ids. Costs one directory listing when there are none.
+        """
+        dead = []
+        for token in locks.tokens(self.root):
+            with suppress(BlockingIOError), locks.locked(self.root / locks.LIVE / token, wait=False):
+                for run in self._search(f"tags.`{LIVE_TAG}` = '{token}'"):
+                    ending = Ending("KILLED", "the process died without ending the run (SIGKILL or power cut)")
+                    self._end(run.info.run_id, ending)
+                    dead.append(str(run.info.run_id))
+                locks.forget(self.root, token)
+        return dead
+
+    @contextmanager
+    def run(
+        self, experiment: str, name: str, *, resume: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> Iterator[Run]:
+        """A run that always ends right: FINISHED, FAILED (an exception) or KILLED (a signal; exit code 128 + n).
+
+        Args:
+            resume: id of a run to go on with. If the store no longer has it, a new run is made and a warning says so.
+            tags: set when the run starts.
+
+        Raises:
+            PipelineError: the experiment was deleted, or another process is writing the run to resume.
+            SystemExit: with 128 + n after signal n, whatever the block made of it.
+        """
+        _ = self.client  # opened before this run is alive: a moved project is followed only while no run is
+        self.reap()
+        with Interrupts() as interrupts, locks.alive(self.root) as token:
+            run = self._begin(experiment, name, resume, {**(tags or {}), LIVE_TAG: token})
+            try:
+                with interrupts.allowed():
+                    yield run
+            except BaseException as error:
+                ending = Ending.of(error, interrupts.caught)
+                self._end_after(run, error, ending)
+                if ending.exit_code is not None:
+                    raise SystemExit(ending.exit_code) from error
+                raise
+            self._end(run.id, Ending("FINISHED"))
+
+    def _begin(self, experiment: str, name: str, resume: str | None, tags: dict[str, str]) -> Run:
+        old = self._find(resume) if resume is not None else None
+        if old is not None:
+            return self._reopen(old, tags)
+        if resume is not None:
+            log.warning("Run %s is no longer in %s: its work goes on in a new run.", resume, self.root / DATABASE)
+        new = self.client.create_run(self.experiment(experiment), tags={**_source_tags(), **tags}, run_name=name)
+        return Run(self.client, new.info.run_id)
+
+    def _reopen(self, old: MlflowRun, tags: dict[str, str]) -> Run:
+        run_id = str(old.info.run_id)
+        if locks.is_alive(self.root, old.data.tags.get(LIVE_TAG, "none")):
+            raise PipelineError(
+                f"Run {run_id} ({old.info.run_name}) is being written by another process. "
+                f"Wait for it to end, or leave out the run to resume to start a new one."
+            )
+        if REASON_TAG in old.data.tags:
+            self.client.delete_tag(run_id, REASON_TAG)
+        run = Run(self.client, run_id, resumed=True)
+        run.tags(tags)
+        self.client.update_run(run_id, status="RUNNING")
+        return run
+
+    def _end_after(self, run: Run, error: BaseException, ending: Ending) -> None:
+        """End a run whose block raised. That error matters more than one of the store, which is only logged."""
+        try:
+            if ending.status == "FAILED":
+                run.text("".join(traceback.format_exception(error)), TRACEBACK_FILE)
+            self._end(run.id, ending)
+        except Exception as problem:
+            log.warning("Run %s could not be ended as %s in %s: %s", run.id, ending.status, self.uri, problem)
+
+    def _end(self, run_id: str, ending: Ending) -> None:
+        if ending.reason:
+            self.client.set_tag(run_id, REASON_TAG, ending.reason[:500])
+        self.client.set_terminated(run_id, ending.status)
+        self.client.delete_tag(run_id, LIVE_TAG)
+
+    def _find(self, run_id: str) -> MlflowRun | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client.get_run(run_id)
+        except MlflowException:
+            return None
+        return found if found.info.lifecycle_stage == "active" else None
+
+    def _search(self, condition: str) -> list[MlflowRun]:
+        """Runs that are not deleted, newest first."""
+        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        return list(self.client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"]))
+
+    def _new_experiment(self, name: str) -> Experiment:
+        from mlflow.exceptions import MlflowException
+
+        with suppress(MlflowException):  # another process may be first
+            self.client.create_experiment(name, artifacts_uri(self.root), experiment_tags(name))
+        made = self.client.get_experiment_by_name(name)
+        if made is None:
+            raise PipelineError(f"MLflow cannot make an experiment called {name!r} in {self.root / DATABASE}.")
+        return made
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends: MLflow's status, the reason where there is one, the exit code where a signal decides it."""
+
+    status: str
+    reason: str = ""
+    exit_code: int | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, caught: int | None) -> Ending:
+        """The ending for an exception that left the block, ``caught`` being the signal behind it."""
+        if caught is None and isinstance(error, KeyboardInterrupt):
+            caught = signal.SIGINT
+        if caught is not None:
+            return cls("KILLED", signal.Signals(caught).name, 128 + caught)
+        if isinstance(error, SystemExit) and not error.code:
+            return cls("FINISHED")
+        return cls("FAILED", f"{type(error).__name__}: {error}")
+
+
+def _source_tags() -> dict[str, str]:
+    """What the UI shows as user and source."""
+    return {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+def _mlflow(*words: str) -> str:
+    return shlex.join([sys.executable, "-m", "mlflow", *words])

@@ -1,0 +1,137 @@
+"""From arrays to a trained model: weights, a description of them, and how the training went."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from pipeline.config.schema import TrainConfig
+from pipeline.data.arrays import load_split, split_exists
+from pipeline.data.card import DataCard
+from pipeline.files import atomic_file, write_json
+from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.model.portable import load_model, save_model
+from pipeline.places import Places
+from pipeline.recording import origin_of, print_summary, record_training, training_run, work_folder
+from pipeline.stage import run_stage
+from pipeline.training.classifier import OnEpoch, OnSteps, Values
+from pipeline.training.fit import Fit, fit
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was trained; the files are written."""
+
+    fit: Fit
+    card: DataCard
+    spec: InputSpec
+    model_sha256: str
+    learned: dict[str, float]  # of the kept epoch: the values of metrics/learning.json
+
+    def measured(self) -> dict[str, float]:
+        """The values of metrics/train.json: what was learned, and how fast."""
+        return {**self.learned, "fit_s": round(self.fit.fit_s, 3), "samples_per_s": round(self.fit.samples_per_s, 1)}
+
+
+def train(
+    processed: Path,
+    out: Path,
+    work: Path,
+    cfg: TrainConfig,
+    origin: dict[str, str],
+    *,
+    console: Console,
+    on_epoch: OnEpoch,
+    on_steps: OnSteps,
+) -> Training:
+    """Train a Dense network on the training split.
+
+    Reads   processed/{train,validation}/, processed/data_card.json
+            work/last.ckpt, if an earlier start of the same training was cut short: it goes on from there
+    Writes  out/models/model.safetensors, model.json    weights of the kept epoch, and what they are
+            out/metrics/learning.json                   train/loss, train/accuracy, val/… of the kept epoch, epochs, steps
+            out/metrics/train.json                      the same, fit_s and samples_per_s: differs from run to run
+            out/plots/history.csv                       one row an epoch
+            work/                                       checkpoints; removed when all the rest is written
+
+    Args:
+        origin: digests of what the model comes from, for model.json.
+    """
+    card = DataCard.read(processed / "data_card.json")
+    spec = input_spec(card)
+    torch.manual_seed(cfg.seed)
+    network = DenseNetwork(cfg.model, spec, len(card.classes))
+    validation = load_split(processed, "validation") if split_exists(processed, "validation") else None
+    done = fit(network, load_split(processed, "train"), validation, cfg, work, console, on_epoch, on_steps)
+
+    description = {"kept_epoch": done.kept_epoch, "num_epochs": len(done.history), "seed": cfg.seed, **origin}
+    digest = save_model(out / "models", done.network, cfg.model, spec, list(card.classes), description)
+    training = Training(done, card, spec, digest, learned(done))
+    write_json(out / "metrics/learning.json", training.learned)
+    write_json(out / "metrics/train.json", training.measured())
+    write_history(out / "plots/history.csv", done.history)
+    shutil.rmtree(work, ignore_errors=True)
+    return training
+
+
+def input_spec(card: DataCard) -> InputSpec:
+    def frozen(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    return InputSpec(
+        tuple(card.image_shape), card.dtype, frozen(card.scaling["offset"]), frozen(card.scaling["scale"])
+    )
+
+
+def learned(done: Fit) -> dict[str, float]:
+    """The kept epoch's metrics; `val/…` is absent without a validation split."""
+    row = next(row for row in done.history if row["epoch"] == done.kept_epoch)
+    metrics = {name: row[name] for name in row if "/" in name}
+    return {**metrics, "kept_epoch": done.kept_epoch, "epochs": len(done.history), "steps": done.num_steps}
+
+
+def write_history(path: Path, history: list[Values]) -> None:
+    with atomic_file(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def train_tracked(cfg: TrainConfig, places: Places) -> float:
+    """Train within an MLflow run. Returns what a search looks at: the kept epoch's monitored metric, else the loss."""
+    console = Console(soft_wrap=True)
+    origin = origin_of(cfg, places)
+    work = work_folder(places, origin)
+    with training_run(cfg, places, origin, work) as run:
+        done = train(
+            places.inputs / "data/processed", places.out, work, cfg, origin.as_json(), console=console,
+            on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
+            on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
+        )  # fmt: skip
+        values = done.measured()
+        record_training(run, cfg, places, load_model(places.out / "models"), values)
+        print_summary(console, "trained", summary(done, places), cfg.tracking, run)
+    return values.get(cfg.trainer.monitor, values["train/loss"])
+
+
+def summary(done: Training, places: Places) -> dict[str, str]:
+    values = done.measured()
+    metrics = {name: f"{value:.4f}" for name, value in values.items() if "/" in name}
+    speed = f"{values['fit_s']:.1f} s, {values['samples_per_s']:,.0f} samples/s"
+    return {**metrics, "epochs": f"{values['epochs']}, kept {values['kept_epoch'] + 1}", "time": speed,
+            "model": f"{places.out / 'models'}, sha256 {done.model_sha256[:12]}"}  # fmt: skip
+
+
+def main() -> None:
+    """`dvc repro train`, or by hand `python -m pipeline.train model.units=64`."""
+    run_stage("train", TrainConfig, train_tracked)
+
+
+if __name__ == "__main__":
+    main()

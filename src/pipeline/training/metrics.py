@@ -1,0 +1,38 @@
+"""Loss and accuracy of an epoch, from counts that stay tensors until the epoch's end.
+
+Shapes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class EpochMetrics(Metric):
+    """Mean loss per sample and share of right answers, over exactly the samples seen since `reset`.
+
+    Sums and counts are reduced over processes, so any number of devices gives the same values.
+    """
+
+    full_state_update = False
+    loss_sum: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, mean_loss: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
+        """Add a batch, given the mean of its losses."""
+        self.loss_sum += mean_loss.detach().double() * len(labels_B)
+        self.correct += (logits_BC.argmax(1) == labels_B).sum()
+        self.count += len(labels_B)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`loss` and `accuracy`, both over `count` samples."""
+        return {"loss": self.loss_sum / self.count, "accuracy": self.correct.double() / self.count}

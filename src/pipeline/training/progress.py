@@ -1,0 +1,64 @@
+"""What a person sees while training: a live bar on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pipeline.training.classifier import Classifier
+
+REFRESH_S = 0.1  # reading the running loss waits for the device, so it is not done at every step
+
+
+class EpochProgress(pl.Callback):
+    """Loss and accuracy while training. Costs one clock reading a step and ten refreshes a second."""
+
+    def __init__(self, console: Console, live: bool) -> None:
+        self.console, self.live = console, live and console.is_terminal
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._next_refresh_s = 0.0
+        self.first_epoch = 0  # where this process began; above 0 for a training that went on
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.first_epoch = trainer.current_epoch
+        if self.first_epoch:
+            self.console.print(f"going on after epoch {self.first_epoch} of an earlier start", highlight=False)
+        if self.live:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                       TextColumn("{task.fields[now]}"))  # fmt: skip
+            self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
+            self._bar.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._task = self._bar.add_task(name, total=float(trainer.num_training_batches), now="")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now_s = time.monotonic()
+        if self._bar and now_s >= self._next_refresh_s:
+            self._next_refresh_s = now_s + REFRESH_S
+            assert isinstance(pl_module, Classifier)
+            seen = pl_module.train_metrics
+            text = f"loss {float(seen.loss_sum / seen.count):.4f}  accuracy {float(seen.correct / seen.count):.4f}"
+            self._bar.update(self._task, completed=batch_idx + 1, now=text)
+            self._bar.refresh()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def on_epoch(self, epoch: int, num_epochs: int, values: dict[str, float]) -> None:
+        """One line for a finished epoch."""
+        named = "  ".join(f"{name} {values[name]:.4f}" for name in sorted(values) if "/" in name)
+        self.console.print(f"epoch {epoch + 1:>3}/{num_epochs}  {named}  {values['epoch_s']:.1f} s", highlight=False)

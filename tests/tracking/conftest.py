@@ -1,0 +1,61 @@
+"""A store a test: the database is made once a session and copied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pipeline
+from pipeline.tracking import Store
+from pipeline.tracking.database import DATABASE, ensure_database
+
+SOURCES = Path(pipeline.__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops."""
+    mark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, closed."""
+    root = tmp_path_factory.mktemp("empty_store")
+    ensure_database(root)
+    return root / DATABASE
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with an empty store, as DVC would announce it."""
+    root = tmp_path / "project"
+    (root / "mlflow_artifacts").mkdir(parents=True)
+    shutil.copy(empty_database, root / DATABASE)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    return root
+
+
+@pytest.fixture
+def store(project: Path) -> Store:
+    return Store(project)
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Start a script in a fresh Python that finds our sources; its standard output is a pipe."""
+
+    def start(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+        env = {**os.environ, "PYTHONPATH": str(SOURCES), **environment}
+        command = [sys.executable, *map(str, words)]
+        return subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start

@@ -1,0 +1,180 @@
+"""However a run ends, its status says so. Real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.tracking import Store
+from pipeline.tracking.interrupts import Interrupts
+from pipeline.tracking.store import LIVE_TAG, REASON_TAG, TRACEBACK_FILE
+
+SCRIPT = Path(__file__).with_name("every_ending.py")
+SIGNALS = {
+    "sigint": signal.SIGINT,
+    "swallowed_sigint": signal.SIGINT,
+    "sigterm": signal.SIGTERM,
+    "sighup": signal.SIGHUP,
+    "sigkill": signal.SIGKILL,
+}
+
+
+@dataclass(frozen=True)
+class Endings:
+    """What was left behind by a process for each way to end."""
+
+    store: Store
+    exit_codes: dict[str, int]
+    run_ids: dict[str, str]
+    reaped: list[str]
+    status_before_reaping: str
+
+    def run(self, name: str) -> Any:
+        return self.store.client.get_run(self.run_ids[name])
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., subprocess.Popen[str]]) -> Endings:
+    root = tmp_path_factory.mktemp("endings")
+    process = start(SCRIPT, root, cwd=root)
+    run_ids = {}
+    for name in ("normal", "exit_0", "exception", "pipeline_error", *SIGNALS):
+        pid, run_ids[name] = wait_for(root / f"{name}.ready").split()
+        if name in SIGNALS:
+            os.kill(int(pid), SIGNALS[name])
+    out, _ = process.communicate(timeout=60)
+    store = Store(root)
+    before = store.client.get_run(run_ids["sigkill"]).info.status
+    return Endings(store, json.loads(out), run_ids, store.reap(), before)
+
+
+def wait_for(file: Path) -> str:
+    for _ in range(600):
+        if file.exists():
+            return file.read_text()
+        time.sleep(0.1)
+    raise TimeoutError(f"{file} did not appear in 60 s")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "exit_code", "reason"),
+    [
+        ("normal", "FINISHED", 0, None),
+        ("exit_0", "FINISHED", 0, None),
+        ("exception", "FAILED", 1, "RuntimeError: boom"),
+        ("pipeline_error", "FAILED", 1, "PipelineError: the data is not there"),
+        ("sigint", "KILLED", 130, "SIGINT"),
+        ("swallowed_sigint", "KILLED", 130, "SIGINT"),
+        ("sigterm", "KILLED", 143, "SIGTERM"),
+        ("sighup", "KILLED", 129, "SIGHUP"),
+        ("sigkill", "KILLED", -9, "the process died without ending the run (SIGKILL or power cut)"),
+    ],
+)
+def test_each_ending_has_its_status_exit_code_and_reason(
+    endings: Endings, name: str, status: str, exit_code: int, reason: str | None
+) -> None:
+    run = endings.run(name)
+    assert (run.info.status, endings.exit_codes[name], run.data.tags.get(REASON_TAG)) == (status, exit_code, reason)
+    assert run.info.end_time is not None
+    assert LIVE_TAG not in run.data.tags
+
+
+def test_only_the_killed_process_needs_reaping(endings: Endings) -> None:
+    assert endings.status_before_reaping == "RUNNING"
+    assert endings.reaped == [endings.run_ids["sigkill"]]
+    assert endings.store.reap() == []
+
+
+def test_a_failed_run_keeps_its_traceback(endings: Endings) -> None:
+    file = endings.store.client.download_artifacts(endings.run_ids["exception"], TRACEBACK_FILE)
+    text = Path(file).read_text()
+    assert text.startswith("Traceback")
+    assert text.endswith("RuntimeError: boom\n")
+
+
+def test_a_living_run_is_not_reaped(store: Store) -> None:
+    with store.run("endings", "alive") as run:
+        assert Store(store.root).reap() == []
+        assert store.client.get_run(run.id).info.status == "RUNNING"
+
+
+def test_an_error_of_the_store_does_not_hide_the_error_of_the_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with pytest.raises(RuntimeError, match="boom"), store.run("endings", "full disk"):
+        monkeypatch.setattr(store.client, "set_terminated", full)
+        raise RuntimeError("boom")
+    assert "No space left on device" in caplog.text
+
+
+def test_a_run_works_outside_the_main_thread(store: Store) -> None:
+    ids = []
+
+    def work() -> None:
+        with store.run("endings", "thread") as run:
+            ids.append(run.id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert store.client.get_run(ids[0]).info.status == "FINISHED"
+
+
+def test_signal_handlers_are_given_back(store: Store) -> None:
+    before = [signal.getsignal(number) for number in SIGNALS.values()]
+    with store.run("endings", "handlers"):
+        assert signal.getsignal(signal.SIGTERM) not in before
+    assert [signal.getsignal(number) for number in SIGNALS.values()] == before
+
+
+def test_a_signal_while_a_run_is_opened_raises_when_the_block_starts() -> None:
+    reached = False
+    with pytest.raises(SystemExit) as exit_info, Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)  # held back
+        with interrupts.allowed():
+            reached = True
+    assert (exit_info.value.code, reached) == (143, False)
+
+
+def test_a_signal_while_a_run_is_closed_raises_when_it_is_closed() -> None:
+    closed = False
+    with pytest.raises(SystemExit) as exit_info, Interrupts() as interrupts:
+        with interrupts.allowed():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        closed = True
+    assert (exit_info.value.code, closed) == (143, True)
+
+
+def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
+    cleaned = False
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.allowed():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            cleaned = True
+    assert cleaned
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts, interrupts.allowed():
+            signal.raise_signal(signal.SIGHUP)
+        assert interrupts.caught is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
