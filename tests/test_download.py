@@ -136,6 +136,17 @@ def test_when_all_fail_one_message_says_why_and_nothing_is_left(
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_an_unreachable_host_is_told_without_urllib3s_account_of_retries(
+    tmp_path: Path, contents: dict[str, bytes]
+) -> None:
+    with mirror({}) as gone:
+        pass
+    with pytest.raises(DownloadError, match="Connection refused") as caught:
+        stage(published_config(contents, [gone.url]), tmp_path)
+
+    assert "Max retries" not in str(caught.value)
+
+
 def test_failure_leaves_what_was_there_before(tmp_path: Path, contents: dict[str, bytes]) -> None:
     with mirror(zipped(contents)) as good:
         before = tree(stage(published_config(contents, [good.url]), tmp_path))

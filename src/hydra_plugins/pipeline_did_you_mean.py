@@ -37,4 +37,4 @@ def _apply_and_suggest(overrides: Any, cfg: Any) -> None:
 
 
 if _apply_overrides.__module__ != __name__:  # imported twice, it wraps once
-    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(_apply_and_suggest)
+    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(_apply_and_suggest)  # type: ignore[method-assign]

@@ -13,47 +13,43 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.check import validate
-from pipeline.config.compose import compose_yaml
+from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
 from pipeline.files import write_text
+
+MAX_VALUE_CHARS = 60  # the digests of published files would fill the screen
 
 
 def configure(conf: Path, params: Path, *, composed_by_dvc: bool) -> list[str]:
     """Bring params.yaml up to date with conf/, unless DVC has composed it; check it either way.
 
     Returns:
-        The settings that differ from conf/, as `key=value (conf/ says …)`; empty but under `dvc exp run -S`.
+        The settings that differ from conf/, as `key=value, in conf/ …`; empty but under `dvc exp run -S`.
 
     Raises:
         ConfigError: a wrong key, type, value or pair; params.yaml is left as it was.
     """
     text = compose_yaml(conf)
     if not composed_by_dvc:
-        validate(Config, _parse(text))
+        validate(Config, parse(text))
         write_text(params, text)
         return []
-    found = _parse(params.read_text(encoding="utf-8"))
+    found = parse(params.read_text(encoding="utf-8"))
     validate(Config, found)
-    return list(_differences(found, _parse(text)))
-
-
-def _parse(text: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    values = OmegaConf.to_container(OmegaConf.create(text))
-    if not isinstance(values, dict):
-        raise ConfigError("params.yaml: expected a mapping of keys to values")
-    return {str(key): value for key, value in values.items()}
+    return list(_differences(found, parse(text)))
 
 
 def _differences(found: Any, conf: Any, path: str = "") -> Iterator[str]:
-    if not (isinstance(found, Mapping) and isinstance(conf, Mapping)):
-        if found != conf:
-            yield f"{path}={found} (conf/ says {conf})"
-        return
-    for key in sorted({*found, *conf}):
-        yield from _differences(found.get(key), conf.get(key), f"{path}.{key}" if path else str(key))
+    if isinstance(found, Mapping) and isinstance(conf, Mapping):
+        for key in sorted({*found, *conf}):
+            yield from _differences(found.get(key), conf.get(key), f"{path}.{key}" if path else str(key))
+    elif found != conf:
+        yield f"{path}={_short(found)}, in conf/ {_short(conf)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else "…"
 
 
 def main() -> None:

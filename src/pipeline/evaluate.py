@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import atomic_file, atomic_folder, write_json
 from pipeline.model.portable import Portable, load_model
 from pipeline.places import Places
-from pipeline.recording import evaluation_run, headline, print_summary, record_evaluation
+from pipeline.recording import evaluation_run, headline, print_summary, record_evaluation, shown
 from pipeline.reports import figures
 from pipeline.reports.scores import calibration, confusion_counts, per_class, scores, worst_errors
 from pipeline.stage import run_stage
@@ -66,8 +66,8 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
 def require_fit(model: Portable, card: DataCard, models: Path) -> None:
     if list(card.classes) != model.classes or tuple(card.image_shape) != model.input.shape:
         raise PipelineError(
-            f"{models} was trained for {len(model.classes)} classes of shape {model.input.shape}, but data/processed has "
-            f"{len(card.classes)} classes of shape {tuple(card.image_shape)} ({card.name}). Train on it: `dvc repro`"
+            f"{models} was trained for {len(model.classes)} classes of shape {model.input.shape}, but data/processed "
+            f"({card.name}) has {len(card.classes)} of shape {tuple(card.image_shape)}. Train on it: `dvc repro`"
         )
 
 
@@ -130,11 +130,17 @@ def _draw(
     bins = calibration(np.exp(log_probabilities), test.labels, cfg.num_calibration_bins)
     figures.save(figures.reliability_diagram(bins), folder / "reliability.png")
     if history is not None:
-        columns = np.genfromtxt(history, delimiter=",", names=True, deletechars="", dtype=np.float64, ndmin=1)
-        table = {name: columns[name] for name in columns.dtype.names or ()}
+        table = _read_history(history)
         figures.save(figures.learning_curves(table, model.training["kept_epoch"]), folder / "learning_curves.png")
     if test.images.ndim > 2:  # rows of a table are no pictures
         figures.save(_gallery(log_probabilities, test, model.classes, cfg), folder / "worst_errors.png")
+
+
+def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Columns of plots/history.csv; an empty cell is NaN."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
 def _gallery(log_probabilities: NDArray[np.float32], test: Split, classes: list[str], cfg: EvaluateSection) -> Any:
@@ -167,7 +173,7 @@ def summary(found: Evaluation, places: Places) -> dict[str, str]:
         "95 % interval": f"{values['test/accuracy_low']:.2%} to {values['test/accuracy_high']:.2%}",
         "test loss": f"{values['test/loss']:.4f} nats",
         "calibration error": f"{values['test/ece']:.4f}",
-        "figures": f"{places.out / 'reports/figures'}",
+        "figures": shown(places.out / "reports/figures", places.root),
     }
 
 

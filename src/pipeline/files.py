@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -51,7 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     new = _beside(path)
     try:
         yield new
-        os.replace(new, path)
+        new.replace(path)
     finally:
         new.unlink(missing_ok=True)
 
@@ -65,8 +64,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield new
         old = _beside(path)
         if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
+            path.replace(old)
+        new.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)

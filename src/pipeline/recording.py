@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.config.schema import EvaluateConfig, TrackingConfig, TrainConfig
 from pipeline.data.arrays import load_split
@@ -104,9 +103,7 @@ def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
     return run.dataset(f"{card.name}-{context}", digest, f"{PROCESSED}/{context}", context)
 
 
-def record_training(
-    run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float]
-) -> None:
+def record_training(run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float]) -> None:
     """The trained model, portable, and models/run.json for the evaluation to come."""
     run.tags({MODEL_TAG: model.model_sha256})
     run.metrics({"fit_s": values["fit_s"], "samples_per_s": values["samples_per_s"]})
@@ -123,7 +120,9 @@ def record_training(
         run.artifact(places.out / file, "dvc")
     note = f"{values['epochs']} epochs, kept epoch {values['kept_epoch'] + 1}; load it with `models:/{model_id}`"
     run.note(headline(values), note)
-    write_json(places.out / "models" / RUN_FILE, {"run_id": run.id, "model_id": model_id, MODEL_TAG: model.model_sha256})
+    write_json(
+        places.out / "models" / RUN_FILE, {"run_id": run.id, "model_id": model_id, MODEL_TAG: model.model_sha256}
+    )
 
 
 # ---------------------------------------------------------------- evaluate
@@ -175,9 +174,8 @@ def record_evaluation(
 
 def headline(values: Mapping[str, float]) -> str:
     if "test/accuracy" in values:
-        return (
-            f"test accuracy {values['test/accuracy']:.2%} ({values['test/correct']:,} of {values['test/count']:,} right)"
-        )
+        counts = f"{values['test/correct']:,} of {values['test/count']:,} right"
+        return f"test accuracy {values['test/accuracy']:.2%} ({counts})"
     split = "val" if "val/accuracy" in values else "train"
     return f"{split} accuracy {values[f'{split}/accuracy']:.2%}"
 
@@ -197,10 +195,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def print_summary(console: Console, title: str, rows: Mapping[str, str], tracking: TrackingConfig, run: Run) -> None:
-    """What ran, where it is, and what to do next."""
-    table = Table(title=title, show_header=False, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    """What ran, where it is, and what to do next; plain lines, so that nothing is cut in a narrow terminal."""
+    rows = {**rows, "run": f"{run.id} in experiment {tracking.experiment}", "look at it": "make ui"}
+    width = max(map(len, rows)) + 2
+    console.print(title, style="bold", highlight=False)
     for name, value in rows.items():
-        table.add_row(name, value)
-    table.add_row("run", f"{run.id} in experiment {tracking.experiment}")
-    table.add_row("look at it", "make ui")
-    console.print(table, highlight=False)
+        console.print(f"  {name:<{width}}{value}", highlight=False, markup=False)
+
+
+def shown(path: Path, root: Path) -> str:
+    """A path as people type it: relative to the project where it lies inside."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

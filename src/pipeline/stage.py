@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME
+from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
 from pipeline.errors import PipelineError
 from pipeline.places import Places, project_root
@@ -43,12 +43,12 @@ def run_stage(name: str, config_class: type[Settings], function: Callable[[Setti
 
 
 def _under_dvc(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
-    from omegaconf import OmegaConf
-
     with _only_one(name):
-        record: Any = OmegaConf.to_container(OmegaConf.load("params.yaml"))
+        record = parse(Path("params.yaml").read_text(encoding="utf-8"))
         here = Path.cwd()
-        function(validate(config_class, visible(record, name, config_class)), Places(project_root(), here, here, record))
+        function(
+            validate(config_class, visible(record, name, config_class)), Places(project_root(), here, here, record)
+        )
 
 
 def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
@@ -61,16 +61,23 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
 
     def task(config: Any) -> Any:
         record: Any = OmegaConf.to_container(config, resolve=True)
-        whole = validate(Config, record)
-        if name in READ_PROCESSED:
-            from pipeline.data.same import require_same_data
+        _check(name, record)
+        places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
+        return function(validate(config_class, visible(record, name, config_class)), places)
 
-            require_same_data(whole.data, root / "data/processed")
-        out = Path(HydraConfig.get().runtime.output_dir)
-        return function(validate(config_class, visible(record, name, config_class)), Places(root, root, out, record))
-
+    overrides = sys.argv[1:]
+    if not any(word.startswith("-") for word in overrides):  # a single run: a mistake leaves no output folder behind
+        _check(name, parse(compose_yaml(root / "conf", overrides)))
     sys.argv.append(f"hydra.job.name={name}")
     hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
+
+
+def _check(name: str, record: Mapping[str, Any]) -> None:
+    whole = validate(Config, record)
+    if name in READ_PROCESSED:
+        from pipeline.data.same import require_same_data
+
+        require_same_data(whole.data, Path("data/processed"))
 
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:
@@ -132,17 +139,23 @@ def explained(stage: str) -> Iterator[None]:
         _fail(stage, str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail(stage, "interrupted", 130)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        _fail(stage, f"{NO_ROOM[error.errno]}: {error.filename or 'while writing'}; what was there before is intact", 1)
     except Exception as error:
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        message, exit_code = _known(error)
+        if not message:
             raise
-        _fail(stage, str(error), 2)
+        _fail(stage, message, exit_code)
+
+
+def _known(error: Exception) -> tuple[str, int]:
+    """Message and exit code of a foreign error that a user can cause; no message if it is none of them."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"{NO_ROOM[error.errno]}: {error.filename or 'while writing'}; what was there before is intact", 1
+    return "", 1
 
 
 def _fail(stage: str, message: str, exit_code: int) -> None:

@@ -18,10 +18,12 @@ from pipeline.files import atomic_file, write_json
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import load_model, save_model
 from pipeline.places import Places
-from pipeline.recording import origin_of, print_summary, record_training, training_run, work_folder
+from pipeline.recording import origin_of, print_summary, record_training, shown, training_run, work_folder
 from pipeline.stage import run_stage
 from pipeline.training.classifier import OnEpoch, OnSteps, Values
 from pipeline.training.fit import Fit, fit
+
+HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def train(
     Reads   processed/{train,validation}/, processed/data_card.json
             work/last.ckpt, if an earlier start of the same training was cut short: it goes on from there
     Writes  out/models/model.safetensors, model.json    weights of the kept epoch, and what they are
-            out/metrics/learning.json                   train/loss, train/accuracy, val/… of the kept epoch, epochs, steps
+            out/metrics/learning.json                   metrics of the kept epoch; epochs, steps
             out/metrics/train.json                      the same, fit_s and samples_per_s: differs from run to run
             out/plots/history.csv                       one row an epoch
             work/                                       checkpoints; removed when all the rest is written
@@ -84,9 +86,7 @@ def input_spec(card: DataCard) -> InputSpec:
     def frozen(value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
-    return InputSpec(
-        tuple(card.image_shape), card.dtype, frozen(card.scaling["offset"]), frozen(card.scaling["scale"])
-    )
+    return InputSpec(tuple(card.image_shape), card.dtype, frozen(card.scaling["offset"]), frozen(card.scaling["scale"]))
 
 
 def learned(done: Fit) -> dict[str, float]:
@@ -97,8 +97,9 @@ def learned(done: Fit) -> dict[str, float]:
 
 
 def write_history(path: Path, history: list[Values]) -> None:
+    """One row an epoch; the columns of validation stay empty without a validation split, so that plots find them."""
     with atomic_file(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
 
@@ -125,7 +126,7 @@ def summary(done: Training, places: Places) -> dict[str, str]:
     metrics = {name: f"{value:.4f}" for name, value in values.items() if "/" in name}
     speed = f"{values['fit_s']:.1f} s, {values['samples_per_s']:,.0f} samples/s"
     return {**metrics, "epochs": f"{values['epochs']}, kept {values['kept_epoch'] + 1}", "time": speed,
-            "model": f"{places.out / 'models'}, sha256 {done.model_sha256[:12]}"}  # fmt: skip
+            "model": f"{shown(places.out / 'models', places.root)}, sha256 {done.model_sha256[:12]}"}  # fmt: skip
 
 
 def main() -> None:

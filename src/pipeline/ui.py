@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.places import project_root
 from pipeline.tracking import Store, leaderboard_url
 from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, newest_experiment
+from pipeline.tracking.leaderboard import experiments_url
 
 HOST = "127.0.0.1"
 PORTS_TO_TRY = 100
@@ -54,7 +55,7 @@ def experiment_link(root: Path, port: int, experiment: str | None) -> str:
     found = newest_experiment(root, experiment)
     if found is None and experiment is not None:
         raise PipelineError(f"{root / DATABASE} has no experiment called {experiment!r}. Leave it out to see them all.")
-    return leaderboard_url(port, found) if found else f"http://{HOST}:{port}/#/experiments"
+    return leaderboard_url(port, found) if found else experiments_url(port)
 
 
 def check_port(port: int) -> None:

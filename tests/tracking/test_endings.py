@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.tracking import Store
 from pipeline.tracking.interrupts import Interrupts
+from pipeline.tracking.locks import LIVE
 from pipeline.tracking.store import LIVE_TAG, REASON_TAG, TRACEBACK_FILE
 
 SCRIPT = Path(__file__).with_name("every_ending.py")
@@ -108,14 +109,24 @@ def test_a_living_run_is_not_reaped(store: Store) -> None:
         assert store.client.get_run(run.id).info.status == "RUNNING"
 
 
+def test_a_run_that_ended_just_before_its_process_died_keeps_its_status(store: Store) -> None:
+    with store.run("endings", "ended", tags={"stage": "train"}) as run:
+        pass
+    store.client.set_tag(run.id, LIVE_TAG, "token")
+    (store.root / LIVE / "token").touch()
+    assert store.reap() == []
+    assert store.client.get_run(run.id).info.status == "FINISHED"
+    assert list((store.root / LIVE).iterdir()) == []
+
+
 def test_an_error_of_the_store_does_not_hide_the_error_of_the_run(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
+    monkeypatch.setattr(store.client, "set_terminated", full)
     with pytest.raises(RuntimeError, match="boom"), store.run("endings", "full disk"):
-        monkeypatch.setattr(store.client, "set_terminated", full)
         raise RuntimeError("boom")
     assert "No space left on device" in caplog.text
 
@@ -141,33 +152,49 @@ def test_signal_handlers_are_given_back(store: Store) -> None:
 
 
 def test_a_signal_while_a_run_is_opened_raises_when_the_block_starts() -> None:
-    reached = False
-    with pytest.raises(SystemExit) as exit_info, Interrupts() as interrupts:
-        signal.raise_signal(signal.SIGTERM)  # held back
-        with interrupts.allowed():
-            reached = True
-    assert (exit_info.value.code, reached) == (143, False)
+    steps = []
+
+    def interrupted_early() -> None:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("opened")
+            with interrupts.allowed():
+                steps.append("block")
+
+    with pytest.raises(SystemExit) as exit_info:
+        interrupted_early()
+    assert (exit_info.value.code, steps) == (143, ["opened"])
 
 
 def test_a_signal_while_a_run_is_closed_raises_when_it_is_closed() -> None:
-    closed = False
-    with pytest.raises(SystemExit) as exit_info, Interrupts() as interrupts:
-        with interrupts.allowed():
-            pass
-        signal.raise_signal(signal.SIGTERM)
-        closed = True
-    assert (exit_info.value.code, closed) == (143, True)
+    steps = []
+
+    def interrupted_late() -> None:
+        with Interrupts() as interrupts:
+            with interrupts.allowed():
+                steps.append("block")
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("closed")
+
+    with pytest.raises(SystemExit) as exit_info:
+        interrupted_late()
+    assert (exit_info.value.code, steps) == (143, ["block", "closed"])
 
 
 def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
-    cleaned = False
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.allowed():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        finally:
-            signal.raise_signal(signal.SIGINT)
-            cleaned = True
-    assert cleaned
+    steps = []
+
+    def interrupted_twice() -> None:
+        with Interrupts() as interrupts, interrupts.allowed():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                steps.append("cleaned")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert steps == ["cleaned"]
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored() -> None:

@@ -129,6 +129,20 @@ def test_files_too_large_for_the_patch_are_named(tree: Path, monkeypatch: pytest
     assert state.remark == "not in the patch, over 1000 bytes with them: big.bin"
 
 
+def test_a_file_that_git_cannot_read_costs_the_patch_not_the_commit(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "train.py").write_text("changed\n")
+
+    def unreadable(*_: object) -> bytes:
+        raise code_state_module.GitProblem("error: open(train.py): Permission denied")
+
+    monkeypatch.setattr(code_state_module, "_patch", unreadable)
+    state = code_state(tree)
+    assert (len(state.commit), state.dirty, state.patch) == (40, True, b"")
+    assert state.remark == "no patch: error: open(train.py): Permission denied"
+
+
 def test_data_digests_equal_those_in_dvc_lock_for_the_stages_before_training(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text(
         "schema: '2.0'\n"

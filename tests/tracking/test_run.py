@@ -14,9 +14,11 @@ from pipeline.tracking import DatasetRef, Store
 
 
 def test_a_resumed_run_is_the_same_run_and_loses_the_reason_it_ended_for(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.run("mnist", "one") as first:
+    with store.run("mnist", "one") as first:
         first.metrics({"loss": 2.0}, step=0)
+    with pytest.raises(RuntimeError, match="boom"), store.run("mnist", "one", resume=first.id):
         raise RuntimeError("boom")
+    assert store.client.get_run(first.id).data.tags["exit.reason"] == "RuntimeError: boom"
     with store.run("mnist", "other name", resume=first.id, tags={"stage": "evaluate"}) as second:
         assert store.client.get_run(first.id).info.status == "RUNNING"
         second.metrics({"loss": 1.0}, step=1)

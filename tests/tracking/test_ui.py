@@ -15,6 +15,7 @@ from tracking_makers import free_port, wait_until_it_answers
 from pipeline import ui
 from pipeline.errors import PipelineError
 from pipeline.tracking import Store
+from pipeline.tracking.leaderboard import experiments_url
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -74,4 +75,4 @@ def test_the_link_opens_the_experiment_of_the_newest_run_or_the_one_asked_for(st
 
 
 def test_without_runs_the_link_opens_the_list_of_experiments(project: Path) -> None:
-    assert ui.experiment_link(project, 5000, None) == "http://127.0.0.1:5000/#/experiments"
+    assert ui.experiment_link(project, 5000, None) == experiments_url(5000)

@@ -75,6 +75,10 @@ def visit(page: Any, url: str, sign: str, shot: str) -> str:
     page.goto(url)
     page.get_by_text(sign).first.wait_for(timeout=60_000)
     page.wait_for_timeout(2_000)  # the rest of the table
+    assistant = page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
+    if assistant.count():  # opens itself on the first visit and stays closed once it was closed
+        assistant.click()
+        page.wait_for_timeout(1_000)
     if folder := os.environ.get("PIPELINE_SHOTS"):
         page.screenshot(path=f"{folder}/{shot}.png")
     return str(page.inner_text("body"))

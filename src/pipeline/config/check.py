@@ -46,12 +46,15 @@ def refuse_blind_keys(values: Any, path: str = "") -> None:
 
 
 def did_you_mean(key: str) -> str:
-    """` Did you mean …?` with the valid keys nearest to a dotted one, or nothing if none is near."""
+    """` Did you mean …?` with the valid keys nearest to a dotted one; what there is beside it if none is near."""
     known = sorted(set(valid_keys(Config)))
     leaf = key.rpartition(".")[2]
     same_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
     near = same_leaf or difflib.get_close_matches(key, known, n=2, cutoff=0.6) or _near_leaves(leaf, known)
-    return f" Did you mean {' or '.join(near[:3])}?" if near else ""
+    if near:
+        return f" Did you mean {' or '.join(near[:3])}?"
+    parent = key.rpartition(".")[0]
+    return f" There is: {', '.join(k for k in known if k.rpartition('.')[0] == parent)}."
 
 
 def valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

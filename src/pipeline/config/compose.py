@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError
 
 CONFIG_NAME = "config"
 
@@ -17,3 +20,13 @@ def compose_yaml(conf: Path, overrides: Sequence[str] = ()) -> str:
         config = compose(CONFIG_NAME, overrides=list(overrides))
     OmegaConf.resolve(config)
     return OmegaConf.to_yaml(config)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The values of a composed configuration. By OmegaConf's rules, where 1e-3 is a number; plain YAML says text."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected a mapping of keys to values, found {type(values).__name__}")
+    return {str(key): value for key, value in values.items()}

@@ -16,6 +16,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RelativeName = Annotated[str, Field(pattern=r"^(?!/)(?!.*\.\.)[^\\:]+$")]  # below a mirror's address, never above it
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # a folder or run name
 
 
@@ -43,7 +44,7 @@ Widths = Annotated[tuple[Count, ...], BeforeValidator(_widths)]
 class PublishedFile(Section):
     """One published file. At least one digest is required; either one is proof."""
 
-    file: str  # its name below a mirror's address, e.g. train-images-idx3-ubyte.gz
+    file: RelativeName  # its name below a mirror's address, e.g. train-images-idx3-ubyte.gz
     sha256: Sha256 | None = None  # of the content, after decompression
     sha256_gz: Sha256 | None = None  # of the compressed file as it was published
 
@@ -66,9 +67,9 @@ class PublishedFiles(Section):
 class PublishedArchive(Section):
     """A zip that holds the published files, for data sets whose mirrors offer nothing smaller."""
 
-    file: str  # its name below a mirror's address
+    file: RelativeName  # its name below a mirror's address
     sha256: Sha256
-    folder: str  # where in the archive the files lie
+    folder: RelativeName  # where in the archive the files lie
 
 
 Kind = Literal["package", "idx", "image_folder", "table"]
@@ -96,7 +97,7 @@ class PreprocessData(Section):
     transpose: bool  # idx only: swap rows and columns; EMNIST stores its images transposed
     test_fraction: Fraction | None  # of data that comes without a test set; null where it has one
     validation_fraction: Fraction  # of the training images; 0: train on all of them
-    split_seed: int  # decides which images are held out, and nothing else
+    split_seed: Annotated[int, Field(ge=0)]  # decides which images are held out, and nothing else
 
 
 class DataConfig(DownloadData, PreprocessData):
@@ -114,6 +115,12 @@ class DataConfig(DownloadData, PreprocessData):
                 raise ValueError(f"data.{key} is needed for data.kind={self.kind}: give data.{key}=…")
             if given and key not in needed:
                 raise ValueError(f"data.{key} means nothing for data.kind={self.kind}: leave it null")
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError("data.classes names a class twice")
+        if self.test_fraction == 0:
+            raise ValueError(
+                "data.test_fraction=0 leaves no test set: give a share above 0, e.g. data.test_fraction=0.2"
+            )
         return self
 
 
@@ -281,5 +288,3 @@ class Config(TrainConfig):
                     "give data.validation_fraction=0.1 or trainer.early_stopping=null"
                 )
         return self
-
-

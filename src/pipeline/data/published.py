@@ -60,7 +60,7 @@ class Published:
 
     def _own(self, file: str) -> list[str]:
         """Where the person's own mirror may hold it; a mirror may have decompressed it."""
-        if self.mirror is None:
+        if not self.mirror:
             return []
         below = self.mirror if _is_url(self.mirror) else str(self.root / Path(self.mirror).expanduser())
         names = dict.fromkeys((file, file.removesuffix(".gz")))

@@ -52,7 +52,9 @@ def _append(url: str, file: IO[bytes], timeout_s: float) -> bool:
     except requests.Timeout as error:
         raise NotServed(f"no answer within {timeout_s:g} s") from error
     except requests.RequestException as error:
-        raise NotServed(f"{type(error).__name__}: {error}") from error
+        # urllib3 wraps the reason in an account of retries, of which there were none
+        cause = getattr(next(iter(error.args), None), "reason", error)
+        raise NotServed(f"{type(error).__name__}: {cause}") from error
     finally:
         watch.close()
     return watch.continued

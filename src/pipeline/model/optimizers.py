@@ -31,7 +31,7 @@ def build_optimizer(cfg: OptimizerConfig, weights: Iterable[Tensor]) -> Optimize
             return torch.optim.SGD(weights, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov,
                                    weight_decay=cfg.weight_decay)  # fmt: skip
         case AdamConfig():
-            kind = {"torch.optim.Adam": torch.optim.Adam, "torch.optim.AdamW": torch.optim.AdamW}[cfg.target]
+            kind = torch.optim.Adam if cfg.target == "torch.optim.Adam" else torch.optim.AdamW
             return kind(weights, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, weight_decay=cfg.weight_decay)
 
 

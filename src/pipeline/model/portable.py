@@ -71,11 +71,13 @@ def load_model(folder: Path) -> Portable:
     except FileNotFoundError as error:
         raise PipelineError(f"{error.filename} is missing: train a model first: `dvc repro train`") from None
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f"{folder}: not a model of this pipeline: {error!r}. `dvc checkout` brings it back") from None
+        raise PipelineError(
+            f"{folder}: not a model of this pipeline: {error!r}. `dvc checkout` brings it back"
+        ) from None
     found = sha256_of(folder / WEIGHTS)
     if found != expected:
         raise PipelineError(
-            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes: expected sha256 {expected}, found {found}. "
+            f"{folder / WEIGHTS} is not what {DESCRIPTION} describes: expected sha256 {expected}, found {found}. "
             "`dvc checkout` brings the pair back"
         )
     network = DenseNetwork(cfg, spec, len(classes))

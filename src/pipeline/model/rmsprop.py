@@ -23,19 +23,19 @@ class KerasRMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "rho": rho, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if weights:
-                self._update(weights, group["lr"], group["rho"], group["eps"])
+            pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
+            if pairs:
+                self._update(pairs, group["lr"], group["rho"], group["eps"])
         return loss
 
-    def _update(self, weights: list[Tensor], lr: float, rho: float, eps: float) -> None:
-        gradients = [weight.grad for weight in weights]
+    def _update(self, pairs: list[tuple[Tensor, Tensor]], lr: float, rho: float, eps: float) -> None:
+        weights, gradients = [weight for weight, _ in pairs], [gradient for _, gradient in pairs]
         velocities = [self._velocity(weight) for weight in weights]
         torch._foreach_mul_(velocities, rho)
         torch._foreach_addcmul_(velocities, gradients, gradients, value=1 - rho)

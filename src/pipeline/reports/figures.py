@@ -60,13 +60,14 @@ def learning_curves(history: dict[str, NDArray[np.float64]], kept_epoch: int) ->
     """Loss and accuracy of each epoch, training and validation; the epoch whose weights were kept is marked.
 
     Args:
-        history: columns epoch, train/loss, train/accuracy and, with a validation split, val/loss, val/accuracy; (E,).
+        history: columns epoch, train/loss, train/accuracy, val/loss, val/accuracy, each (E,); NaN without validation.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, color, name in (("train", BLUE, "training"), ("val", ORANGE, "validation")):
-            if (key := f"{split}/{metric}") in history:
-                axes.plot(history["epoch"] + 1, history[key], color=color, marker="o", markersize=3, label=name)
+            values = history[f"{split}/{metric}"]
+            if not np.isnan(values).all():
+                axes.plot(history["epoch"] + 1, values, color=color, marker="o", markersize=3, label=name)
         axes.axvline(kept_epoch + 1, color=GREY, linewidth=1, linestyle="--", zorder=0, label="kept")
         axes.set(xlabel="epoch", title=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -93,7 +94,11 @@ def reliability_diagram(bins: Calibration) -> Figure:
 
 
 def error_gallery(
-    images: NDArray[np.uint8], indices: Labels, true: Sequence[str], predicted: Sequence[str], confidence: Sequence[float]
+    images: NDArray[np.uint8],
+    indices: Labels,
+    true: Sequence[str],
+    predicted: Sequence[str],
+    confidence: Sequence[float],
 ) -> Figure:
     """The given images with their index in the test set, the true class and the prediction.
 

@@ -55,7 +55,7 @@ def calibration(probabilities_NC: NDArray[np.floating], labels_N: Labels, num_bi
 
 
 def wilson_interval(correct: int, count: int, confidence_level: float = 0.95) -> tuple[float, float]:
-    """Interval for an accuracy, right also near 0 and 1 where the normal one leaves [0, 1]. Source: Wilson, JASA 1927."""
+    """Interval for an accuracy; near 0 and 1 the normal one would leave [0, 1]. Source: Wilson, JASA 1927."""
     interval = binomtest(correct, count).proportion_ci(confidence_level, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -66,9 +66,7 @@ def confusion_counts(labels_N: Labels, predicted_N: Labels, num_classes: int) ->
     return flat.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def scores(
-    log_probabilities_NC: NDArray[np.floating], labels_N: Labels, num_calibration_bins: int
-) -> dict[str, float]:
+def scores(log_probabilities_NC: NDArray[np.floating], labels_N: Labels, num_calibration_bins: int) -> dict[str, float]:
     """The numbers of metrics/evaluate.json, over exactly N samples.
 
     `test/loss` is the mean negative log-likelihood in nats, without label smoothing.

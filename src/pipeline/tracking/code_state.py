@@ -42,15 +42,22 @@ def code_state(root: Path) -> CodeState:
         branch = _answer(top, "symbolic-ref", "--quiet", "--short", "HEAD") or "detached"
         commit = _answer(top, "rev-parse", "--quiet", "--verify", "HEAD")
         changed = _changed_files(top)
-        kept, left_out = _within_limit(top, changed)
-        base = commit or _git(top, "hash-object", "-t", "tree", "/dev/null").decode().strip()
-        patch = _patch(top, base, kept) if kept else b""
     except GitProblem as problem:
         return CodeState(remark=str(problem))
-    remarks = [] if commit else ["no commit yet"]
-    if left_out:
-        remarks.append(f"not in the patch, over {MAX_CHANGED_BYTES} bytes with them: {', '.join(left_out)}")
+    patch, remark = _changes(top, commit, changed) if changed else (b"", "")
+    remarks = [text for text in ("" if commit else "no commit yet", remark) if text]
     return CodeState(commit or "none", branch, bool(changed), patch, "; ".join(remarks))
+
+
+def _changes(top: Path, commit: str, changed: Sequence[str]) -> tuple[bytes, str]:
+    """The patch, and what it lacks."""
+    kept, left_out = _within_limit(top, changed)
+    lacks = f"not in the patch, over {MAX_CHANGED_BYTES} bytes with them: {', '.join(left_out)}" if left_out else ""
+    try:
+        base = commit or _git(top, "hash-object", "-t", "tree", "/dev/null").decode().strip()
+        return _patch(top, base, kept), lacks
+    except GitProblem as problem:
+        return b"", f"no patch: {problem}"
 
 
 def _changed_files(top: Path) -> list[str]:

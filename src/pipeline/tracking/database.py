@@ -6,7 +6,6 @@ This is the only module that knows MLflow's tables.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sqlite3
 import tempfile
@@ -82,7 +81,7 @@ def _create(root: Path) -> None:
         _migrate(new, artifacts_uri(root))
         with closing(sqlite3.connect(new)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; 9 ms a write on a busy disk, not 24
-        os.replace(new, root / DATABASE)
+        new.replace(root / DATABASE)
 
 
 def _migrate(new: Path, artifacts: str) -> None:

@@ -36,6 +36,11 @@ def leaderboard_url(port: int, experiment_id: str) -> str:
     return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?{CLASSIC}&viewStateShareKey={VIEW}"
 
 
+def experiments_url(port: int) -> str:
+    """The list of experiments."""
+    return f"http://127.0.0.1:{port}/#/experiments?{CLASSIC}"
+
+
 def run_url(port: int, experiment_id: str, run_id: str) -> str:
     """The page of one run."""
     return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs/{run_id}?{CLASSIC}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import shlex
@@ -59,6 +60,19 @@ def model_requirements() -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in SERVED_WITH]
 
 
+def source_tags() -> dict[str, str]:
+    """What the UI shows as user and source."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
 def _code_tags(code: CodeState) -> dict[str, str]:
     tags = {"git.commit": code.commit, "git.branch": code.branch, "git.dirty": str(code.dirty).lower()}
     if code.remark:
@@ -83,13 +97,18 @@ def _machine_tags() -> dict[str, str]:
     return {
         "machine.host": socket.gethostname(),
         "machine.cpu": _cpu_model(),
-        "machine.cores": str(len(os.sched_getaffinity(0))),
+        "machine.cores": str(_usable_cores()),
         "machine.os": platform.platform(),
     }
 
 
+def _usable_cores() -> int:
+    """The cores that this process may run on, where the system says so (Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import NOTE_TAG
+from pipeline.tracking.limits import (
+    DIGEST_CHARS,
+    METRICS_PER_CALL,
+    PARAM_CHARS,
+    PARAMS_PER_CALL,
+    TAG_CHARS,
+    as_text,
+    fit,
+    parts,
+    table_cell,
+)
 from pipeline.tracking.model import log_model
 from pipeline.tracking.provenance import Provenance
 
@@ -21,15 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import nn
 
-MAX_PARAM_CHARS = 6000  # MLflow's limits; longer values would be cut without a word
-MAX_TAG_CHARS = 8000
-MAX_DIGEST_CHARS = 36
-METRICS_PER_CALL = 1000
-PARAMS_PER_CALL = 100
 TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's list of the JSON files to show as tables
-
-
-T = TypeVar("T")
 
 
 class DatasetRef(NamedTuple):
@@ -63,7 +64,7 @@ class Run:
         texts = {name: self._param_text(name, value) for name, value in values.items()}
         drift = {name: [before[name], text] for name, text in texts.items() if before.get(name, text) != text}
         new = [Param(name, text) for name, text in texts.items() if name not in before]
-        for part in _parts(new, PARAMS_PER_CALL):
+        for part in parts(new, PARAMS_PER_CALL):
             self.client.log_batch(self.id, params=part)
         if drift:
             self.tags({"param_drift": json.dumps(drift)})
@@ -87,8 +88,8 @@ class Run:
         """Set tags. One over 8,000 characters is cut, and says so."""
         from mlflow.entities import RunTag
 
-        new = [RunTag(key, _fit(str(value), MAX_TAG_CHARS)) for key, value in values.items()]
-        for part in _parts(new, PARAMS_PER_CALL):
+        new = [RunTag(key, fit(str(value), TAG_CHARS)) for key, value in values.items()]
+        for part in parts(new, PARAMS_PER_CALL):
             self.client.log_batch(self.id, tags=part)
 
     def note(self, headline: str, body: str = "") -> None:
@@ -109,7 +110,7 @@ class Run:
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        used = DatasetRef(name, digest[:MAX_DIGEST_CHARS])
+        used = DatasetRef(name, digest[:DIGEST_CHARS])
         entry = Dataset(used.name, used.digest, "local", json.dumps({"uri": source, "digest": digest}))
         self.client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
         return used
@@ -135,7 +136,7 @@ class Run:
 
         MLflow's own ``log_table`` would append to a table of the same name; this replaces it.
         """
-        rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
+        rows = [[table_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
         self.json({"columns": list(columns), "data": rows}, artifact_file)
         shown = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
         entry = {"path": artifact_file, "type": "table"}
@@ -156,20 +157,20 @@ class Run:
 
         See ``pipeline.tracking.model.log_model``. Returns the model's id: ``models:/<id>`` loads it.
         """
-        texts = {key: _fit(_text(value), MAX_PARAM_CHARS) for key, value in (params or {}).items()}
+        texts = {key: fit(as_text(value), PARAM_CHARS) for key, value in (params or {}).items()}
         return log_model(
             self.client, self.id, module, example, name=name, requirements=requirements, params=texts, classes=classes
         )
 
     def _param_text(self, name: str, value: Any) -> str:
         try:
-            text = _text(value)
+            text = as_text(value)
         except TypeError as error:
             kind = type(value).__name__
             raise TypeError(f"parameter {name!r} is a {kind}; give a string, number, bool, None or a list") from error
-        if len(text) > MAX_PARAM_CHARS:
+        if len(text) > PARAM_CHARS:
             self.text(text, f"params/{name}.txt")
-        return _fit(text, MAX_PARAM_CHARS)
+        return fit(text, PARAM_CHARS)
 
     def _log_points(
         self, points: Iterable[tuple[str, float, int]], model_id: str | None, dataset: DatasetRef | None
@@ -179,7 +180,7 @@ class Run:
         now_ms = int(time.time() * 1000)
         data = dataset or (None, None)
         metrics = [Metric(key, float(value), now_ms, step, model_id, *data) for key, value, step in points]
-        for part in _parts(metrics, METRICS_PER_CALL):
+        for part in parts(metrics, METRICS_PER_CALL):
             self.client.log_batch(self.id, metrics=part)
 
     def _is_new(self, key: str, value: float, step: int) -> bool:
@@ -187,24 +188,3 @@ class Run:
             history = self.client.get_metric_history(self.id, key)
             self._known[key] = {(point.step, str(point.value)) for point in history}
         return (step, str(float(value))) not in self._known[key]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _fit(text: str, limit: int) -> str:
-    """The text, or its beginning and a word about what is missing."""
-    note = f" ... [{len(text)} characters, cut here]"
-    return text if len(text) <= limit else text[: limit - len(note)] + note
-
-
-def _cell(value: Any) -> Any:
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
-
-
-def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    left = iter(items)
-    while part := list(islice(left, size)):
-        yield part

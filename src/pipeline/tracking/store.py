@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +15,10 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PipelineError
 from pipeline.tracking import locks
 from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, sqlite_uri
+from pipeline.tracking.ending import Ending
 from pipeline.tracking.interrupts import Interrupts
 from pipeline.tracking.leaderboard import experiment_tags
+from pipeline.tracking.provenance import source_tags
 from pipeline.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ class Store:
             return MlflowClient(self.uri, self.uri)
         except MlflowException as error:
             raise PipelineError(
-                f"{self.root / DATABASE} was written by another version of MLflow: {error}\n"
-                f"Copy the file, then run: {_mlflow('db', 'upgrade', self.uri)}"
+                f"MLflow cannot open {self.root / DATABASE}: {error}\n"
+                f"If another version of MLflow wrote it, copy the file, then run: {_mlflow('db', 'upgrade', self.uri)}"
             ) from error
 
     def experiment(self, name: str) -> str:
@@ -99,7 +98,7 @@ class Store:
         dead = []
         for token in locks.tokens(self.root):
             with suppress(BlockingIOError), locks.locked(self.root / locks.LIVE / token, wait=False):
-                for run in self._search(f"tags.`{LIVE_TAG}` = '{token}'"):
+                for run in self._search(f"tags.`{LIVE_TAG}` = '{token}' AND attributes.status = 'RUNNING'"):
                     ending = Ending("KILLED", "the process died without ending the run (SIGKILL or power cut)")
                     self._end(run.info.run_id, ending)
                     dead.append(str(run.info.run_id))
@@ -141,7 +140,7 @@ class Store:
             return self._reopen(old, tags)
         if resume is not None:
             log.warning("Run %s is no longer in %s: its work goes on in a new run.", resume, self.root / DATABASE)
-        new = self.client.create_run(self.experiment(experiment), tags={**_source_tags(), **tags}, run_name=name)
+        new = self.client.create_run(self.experiment(experiment), tags={**source_tags(), **tags}, run_name=name)
         return Run(self.client, new.info.run_id)
 
     def _reopen(self, old: MlflowRun, tags: dict[str, str]) -> Run:
@@ -178,8 +177,10 @@ class Store:
 
         try:
             found = self.client.get_run(run_id)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
         return found if found.info.lifecycle_stage == "active" else None
 
     def _search(self, condition: str) -> list[MlflowRun]:
@@ -190,41 +191,13 @@ class Store:
     def _new_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException
 
-        with suppress(MlflowException):  # another process may be first
-            self.client.create_experiment(name, artifacts_uri(self.root), experiment_tags(name))
-        made = self.client.get_experiment_by_name(name)
-        if made is None:
-            raise PipelineError(f"MLflow cannot make an experiment called {name!r} in {self.root / DATABASE}.")
-        return made
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a run ends: MLflow's status, the reason where there is one, the exit code where a signal decides it."""
-
-    status: str
-    reason: str = ""
-    exit_code: int | None = None
-
-    @classmethod
-    def of(cls, error: BaseException, caught: int | None) -> Ending:
-        """The ending for an exception that left the block, ``caught`` being the signal behind it."""
-        if caught is None and isinstance(error, KeyboardInterrupt):
-            caught = signal.SIGINT
-        if caught is not None:
-            return cls("KILLED", signal.Signals(caught).name, 128 + caught)
-        if isinstance(error, SystemExit) and not error.code:
-            return cls("FINISHED")
-        return cls("FAILED", f"{type(error).__name__}: {error}")
-
-
-def _source_tags() -> dict[str, str]:
-    """What the UI shows as user and source."""
-    return {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": Path(sys.argv[0]).name or "python",
-        "mlflow.source.type": "LOCAL",
-    }
+        try:
+            made = self.client.create_experiment(name, artifacts_uri(self.root), experiment_tags(name))
+            return self.client.get_experiment(made)
+        except MlflowException as error:
+            if first := self.client.get_experiment_by_name(name):  # made by another process in the meantime
+                return first
+            raise PipelineError(f"MLflow refuses to make an experiment called {name!r}: {error}") from error
 
 
 def _mlflow(*words: str) -> str:

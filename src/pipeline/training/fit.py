@@ -71,7 +71,9 @@ def fit(
     with _threads(cfg.trainer.num_threads), _quiet_lightning():
         trainer = build_trainer(cfg.trainer, work, [progress])
         start_s = time.perf_counter()
-        trainer.fit(module, loader, val_loader, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
+        trainer.fit(
+            module, loader, val_loader, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
+        )
         fit_s = time.perf_counter() - start_s
     kept_epoch = _keep(network, cfg.trainer, module.history, work)
     epochs_here = [row for row in module.history if row["epoch"] >= progress.first_epoch]
@@ -121,7 +123,9 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
 
 def early_stopping(cfg: TrainerConfig) -> Iterator[Callback]:
     if stop := cfg.early_stopping:
-        yield EarlyStopping(cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta)
+        yield EarlyStopping(
+            cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta
+        )
 
 
 def better(metric: str) -> Any:

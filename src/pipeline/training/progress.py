@@ -60,5 +60,5 @@ class EpochProgress(pl.Callback):
 
     def on_epoch(self, epoch: int, num_epochs: int, values: dict[str, float]) -> None:
         """One line for a finished epoch."""
-        named = "  ".join(f"{name} {values[name]:.4f}" for name in sorted(values) if "/" in name)
+        named = "  ".join(f"{name} {values[name]:.4f}" for name in values if "/" in name)
         self.console.print(f"epoch {epoch + 1:>3}/{num_epochs}  {named}  {values['epoch_s']:.1f} s", highlight=False)
