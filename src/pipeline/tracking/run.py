@@ -124,7 +124,7 @@ class Run:
         place = PurePosixPath(artifact_file)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, place.name)
-            file.write_bytes(content.encode() if isinstance(content, str) else content)
+            file.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             self.artifact(file, None if place.parent == PurePosixPath(".") else str(place.parent))
 
     def json(self, value: Any, artifact_file: str) -> None:

@@ -160,11 +160,11 @@ class Store:
     def _end_after(self, run: Run, error: BaseException, ending: Ending) -> None:
         """End a run whose block raised. That error matters more than one of the store, which is only logged."""
         try:
+            self._end(run.id, ending)
             if ending.status == "FAILED":
                 run.text("".join(traceback.format_exception(error)), TRACEBACK_FILE)
-            self._end(run.id, ending)
         except Exception as problem:
-            log.warning("Run %s could not be ended as %s in %s: %s", run.id, ending.status, self.uri, problem)
+            log.warning("Run %s may not have ended as %s in %s: %s", run.id, ending.status, self.uri, problem)
 
     def _end(self, run_id: str, ending: Ending) -> None:
         if ending.reason:
