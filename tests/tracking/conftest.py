@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +50,19 @@ def store(project: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start a script in a fresh Python that finds our sources; its standard output is a pipe."""
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a script in a fresh Python that finds our sources, output in pipes; what a failed test leaves is ended."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Popen[str]:
         env = {**os.environ, "PYTHONPATH": str(SOURCES), **environment}
         command = [sys.executable, *map(str, words)]
-        return subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=30)

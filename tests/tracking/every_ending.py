@@ -1,5 +1,6 @@
 """One process for each way a run can end, each announcing itself in a file NAME.ready. Script of test_endings.py."""
 
+import gc
 import json
 import os
 import sys
@@ -53,6 +54,7 @@ def work(name: str) -> None:
         CASES[name]()
 
 
+gc.freeze()  # else each child copies the memory it only wants to leave behind
 children = {}
 for name in CASES:
     pid = os.fork()

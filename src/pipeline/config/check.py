@@ -48,13 +48,13 @@ def refuse_blind_keys(values: Any, path: str = "") -> None:
 def did_you_mean(key: str) -> str:
     """` Did you mean …?` with the valid keys nearest to a dotted one; what there is beside it if none is near."""
     known = sorted(set(valid_keys(Config)))
-    leaf = key.rpartition(".")[2]
+    group, _, leaf = key.rpartition(".")
+    while group and not any(k.startswith(f"{group}.") for k in known):
+        group = group.rpartition(".")[0]
+    beside = [k for k in known if k.rpartition(".")[0] == group]
     same_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
-    near = same_leaf or difflib.get_close_matches(key, known, n=2, cutoff=0.6) or _near_leaves(leaf, known)
-    if near:
-        return f" Did you mean {' or '.join(near[:3])}?"
-    parent = key.rpartition(".")[0]
-    return f" There is: {', '.join(k for k in known if k.rpartition('.')[0] == parent)}."
+    near = same_leaf or _near_leaves(leaf, beside) or _near_leaves(leaf, known)
+    return f" Did you mean {' or '.join(near[:3])}?" if near else f" There is: {', '.join(beside)}."
 
 
 def valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

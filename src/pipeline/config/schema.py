@@ -23,9 +23,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, strict, no unknown keys."""
+    """A part of the configuration: frozen, strict, no unknown keys, finite numbers."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False, allow_inf_nan=False)
 
 
 def _as_tuple(value: Any) -> Any:

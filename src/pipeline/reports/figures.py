@@ -32,7 +32,7 @@ def confusion_matrix(counts_CC: Labels, classes: Sequence[str]) -> Figure:
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     errors = np.where(np.eye(num_classes, dtype=bool), 0, counts_CC)
-    axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, int(errors.max())))
+    axes.imshow(np.ma.masked_equal(errors, 0), cmap="Oranges", vmin=0, vmax=max(1, int(errors.max())))
     if num_classes <= MAX_CLASSES_WITH_NUMBERS:
         _write_counts(axes, counts_CC, errors)
     ticks = range(num_classes)
@@ -85,7 +85,7 @@ def reliability_diagram(bins: Calibration) -> Figure:
     upper.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
     upper.plot(bins.confidence[filled], bins.accuracy[filled], color=BLUE, marker="o", label="this model")
     upper.set(ylabel="accuracy", title=f"expected calibration error {bins.ece:.4f}", xlim=(0, 1), ylim=(0, 1.02))
-    upper.legend(frameon=False, loc="upper left")
+    upper.legend(frameon=False, loc="lower right")
     lower.bar(centers, bins.counts, width=width * 0.9, color=BLUE)
     lower.set(xlabel="confidence", ylabel="samples", yscale="log")
     for axes in (upper, lower):

@@ -1,0 +1,99 @@
+"""A copy of the project that really runs: its own git repository, DVC cache and MLflow store."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.tracking import Store
+
+ROOT = Path(__file__).parents[1]
+GIT_IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and the stages that DVC ran in it."""
+
+    returncode: int
+    text: str
+
+    @property
+    def ran(self) -> list[str]:
+        return re.findall(r"^Running stage '(\w+)'", self.text, flags=re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout that the test owns."""
+
+    root: Path
+
+    def run(self, *command: str, cwd: Path | None = None, expect: int | None = 0, **env: str) -> Done:
+        """Run a command as a person would who activated .venv; fail the test if it ends with another code."""
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+        mine["PATH"] = f"{Path(sys.executable).parent}:{mine['PATH']}"
+        mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
+        done = subprocess.run(
+            command, cwd=cwd or self.root, env={**mine, **env}, capture_output=True, text=True, timeout=280
+        )
+        text = done.stdout + done.stderr
+        assert expect is None or done.returncode == expect, f"{command}: exit code {done.returncode}\n{text}"
+        return Done(done.returncode, text)
+
+    def repro(self) -> Done:
+        return self.run("dvc", "repro")
+
+    def git(self, *words: str) -> str:
+        return self.run("git", *GIT_IDENTITY, *words).text
+
+    def commit_all(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def back_to_commit(self) -> None:
+        """Undo what a test changed; outputs come from DVC's cache."""
+        self.git("checkout", "--quiet", "--force", "main")
+        self.git("clean", "--quiet", "--force", "-d")
+        self.run("dvc", "checkout", "--force")
+
+    @property
+    def status(self) -> str:
+        """Empty where git sees no change."""
+        return self.git("status", "--porcelain")
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root)
+
+
+def copy_of_the_checkout(target: Path) -> Path:
+    """The files that git would commit, as they are now."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def make_project(target: Path) -> Project:
+    project = Project(copy_of_the_checkout(target))
+    project.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 2")  # a training takes a second
+    project.git("init", "--quiet", "--initial-branch", "main")
+    project.commit_all("start")
+    return project
