@@ -28,6 +28,7 @@ from pipeline.tracking import MODEL_TAG, DatasetRef, Run, Store, model_requireme
 
 RUN_FILE = "run.json"
 MODEL_ID_TAG = "model.id"
+CURVES = "learning_curves.png"
 PROCESSED = "data/processed"
 UNRECORDED = ("tracking", "data.files", "data.mirrors", "data.archive", "data.classes")  # no settings people compare
 
@@ -89,8 +90,8 @@ def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -
 
 
 def run_name(cfg: TrainConfig, record: Mapping[str, Any]) -> str:
-    """What the run is, in a few words: `mnist_5k dense-512 rmsprop`."""
-    return f"{record['data']['name']} dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer)}"
+    """What the run is, in a few words: `dense-512 rmsprop mnist_5k`."""
+    return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer)} {record['data']['name']}"
 
 
 def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
@@ -107,8 +108,9 @@ def record_training(run: Run, cfg: TrainConfig, places: Places, model: Portable,
     """The trained model, portable, and models/run.json for the evaluation to come."""
     run.tags({MODEL_TAG: model.model_sha256})
     run.metrics({"fit_s": values["fit_s"], "samples_per_s": values["samples_per_s"]})
-    run.metrics({f"kept/{name}": value for name, value in values.items() if name.startswith("val/")})
-    run.metrics({"kept/epoch": values["kept_epoch"], "num_weights": num_weights(model.network)})
+    run.metrics({"kept_epoch": values["kept_epoch"], "num_weights": num_weights(model.network)})
+    kept = {f"kept_{name.replace('/', '_')}": value for name, value in values.items() if name.startswith("val/")}
+    run.metrics(kept)  # `val/…` ends with the last epoch, which need not be the one whose weights were kept
     example = np.array(load_split(places.inputs / PROCESSED, "test").images[:2])
     name = f"dense-{widths_of(cfg.model.units)}"
     model_id = run.model(
@@ -166,10 +168,20 @@ def record_evaluation(
     run.artifact(out / "reports/figures", None)
     run.artifact(out / "predictions", None)
     run.table(per_class, "evaluation/per_class.json")
-    run.note(headline(scores), f"95 % interval {scores['test/accuracy_low']:.2%} to {scores['test/accuracy_high']:.2%}")
+    run.note(headline(scores), evaluation_note(run.id, model_id, scores, out))
 
 
 # ---------------------------------------------------------------- words
+
+
+def evaluation_note(run_id: str, model_id: str | None, scores: Mapping[str, float], out: Path) -> str:
+    """Markdown for the run's page: the interval, how to load the model, the learning curves."""
+    parts = [f"95 % interval {scores['test/accuracy_low']:.2%} to {scores['test/accuracy_high']:.2%}"]
+    if model_id:
+        parts.append(f'`mlflow.pyfunc.load_model("models:/{model_id}")`')
+    if (out / "reports/figures" / CURVES).exists():
+        parts.append(f"![learning curves](get-artifact?path=figures%2F{CURVES}&run_uuid={run_id})")
+    return "\n\n".join(parts)
 
 
 def headline(values: Mapping[str, float]) -> str:
@@ -181,7 +193,7 @@ def headline(values: Mapping[str, float]) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to scalars and lists, without what nobody compares (addresses, digests, where a run is filed)."""
+    """Dotted names to scalars and lists, without nulls and what nobody compares (addresses, where a run is filed)."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -189,7 +201,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if isinstance(value, Mapping):
             found |= flat(value, f"{name}.")
-        else:
+        elif value is not None:  # a key that means nothing for this choice
             found[name.replace("._target_", ".target")] = value
     return found
 

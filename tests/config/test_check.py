@@ -34,8 +34,6 @@ def refusal(changes: dict[str, Any]) -> str:
         ("data.validation_fracton", "data.validation_fraction"),
         ("trainer.units", "model.units"),
         ("optimiser", "optimizer"),
-        ("trainr.num_epoch", "trainer.num_epochs"),
-        ("data.files.train_image", "data.files.train_images"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, nearest: str) -> None:
@@ -61,6 +59,15 @@ def test_an_unknown_key_near_none_lists_what_there_is() -> None:
 def test_an_unknown_key_in_a_group_lists_the_groups_keys() -> None:
     """Only what lies beside the key is listed."""
     assert refusal({"loss.xyzzy": 1}).endswith("There is: loss.label_smoothing, loss.name.")
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [("trainr.num_epoch", "trainer.num_epochs"), ("data.files.train_image", "data.files.train_images")],
+)
+def test_a_key_in_a_misspelt_or_deep_group_is_found(key: str, nearest: str) -> None:
+    """The last part of the key decides."""
+    assert did_you_mean(key) == f" Did you mean {nearest}?"
 
 
 @pytest.mark.parametrize("key", ["seed.xyzzy", "xyzzy.xyzzy.xyzzy"])

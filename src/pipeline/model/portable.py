@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config.check import validate
 from pipeline.config.schema import ModelConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import atomic_file, read_json, sha256_of, write_json
 from pipeline.model.dense import DenseNetwork, InputSpec
 
@@ -62,15 +62,16 @@ def load_model(folder: Path) -> Portable:
     Raises:
         PipelineError: a file is missing or is not what was saved.
     """
+    for file in (DESCRIPTION, WEIGHTS):
+        if not (folder / file).exists():
+            raise PipelineError(f"{folder / file} is missing: train a model first: `dvc repro train`")
     try:
         description = read_json(folder / DESCRIPTION)
         weights = load_file(folder / WEIGHTS)
         cfg = validate(ModelConfig, description["architecture"])
         spec, classes = InputSpec.from_json(description["input"]), list(description["classes"])
-        expected = description["sha256"][WEIGHTS]
-    except FileNotFoundError as error:
-        raise PipelineError(f"{error.filename} is missing: train a model first: `dvc repro train`") from None
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        expected, training = description["sha256"][WEIGHTS], description["training"]
+    except (ConfigError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(
             f"{folder}: not a model of this pipeline: {error!r}. `dvc checkout` brings it back"
         ) from None
@@ -82,7 +83,7 @@ def load_model(folder: Path) -> Portable:
         )
     network = DenseNetwork(cfg, spec, len(classes))
     _load_weights(network, weights, folder)
-    return Portable(network.eval(), classes, spec, found, description["training"])
+    return Portable(network.eval(), classes, spec, found, training)
 
 
 def _load_weights(network: DenseNetwork, weights: dict[str, Tensor], folder: Path) -> None:

@@ -62,7 +62,7 @@ def learning_curves(history: dict[str, NDArray[np.float64]], kept_epoch: int) ->
     Args:
         history: columns epoch, train/loss, train/accuracy, val/loss, val/accuracy, each (E,); NaN without validation.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(6.8, 2.9), layout="constrained")  # fits the page of a run in the MLflow UI
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, color, name in (("train", BLUE, "training"), ("val", ORANGE, "validation")):
             values = history[f"{split}/{metric}"]
