@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.tracking import Store
 
@@ -62,11 +63,14 @@ class Project:
         assert old in text, f"{file} has no {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
-    def back_to_commit(self) -> None:
-        """Undo what a test changed; outputs come from DVC's cache."""
+    def back_to_commit(self, run_json: str) -> None:
+        """Undo what a test changed and remove what it made; outputs come from DVC's cache."""
         self.git("checkout", "--quiet", "--force", "main")
         self.git("clean", "--quiet", "--force", "-d")
+        for made in ("outputs", "multirun", ".pipeline/checkpoints"):
+            shutil.rmtree(self.root / made, ignore_errors=True)
         self.run("dvc", "checkout", "--force")
+        (self.root / "models/run.json").write_text(run_json, encoding="utf-8")
 
     @property
     def status(self) -> str:
@@ -76,6 +80,12 @@ class Project:
     @property
     def store(self) -> Store:
         return Store(self.root)
+
+    def all_runs(self) -> list[Any]:
+        """Every run of the project's store that is not deleted, newest first."""
+        client = self.store.client
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments))
 
 
 def copy_of_the_checkout(target: Path) -> Path:

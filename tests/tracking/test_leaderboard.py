@@ -16,7 +16,7 @@ def test_an_experiment_carries_the_view_that_the_link_names(store: Store) -> Non
     state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
     assert state["orderByKey"] == "metrics.`test/accuracy`"
     assert state["orderByAsc"] is False
-    assert {"metrics.`val/accuracy`", "params.`model.units`", "params.`seed`"} <= set(state["selectedColumns"])
+    assert {"metrics.`kept_val_accuracy`", "params.`model.units`", "params.`seed`"} <= set(state["selectedColumns"])
     assert tags["mlflow.note.content"].startswith("# mnist\n")
     assert tags["mlflow.experimentKind"] == "custom_model_development"
 

@@ -18,7 +18,6 @@ Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Below a mirror's address, never above it: no part starts with a dot.
 RelativeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
-Name = Annotated[str, Field(pattern=r"^(?!/)(?!.*\.\.)[^\\:]+$")]  # below a mirror's address, never above it
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]  # a folder or run name
 
 

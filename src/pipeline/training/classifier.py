@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pipeline.config.schema import TrainConfig
 from pipeline.model.dense import DenseNetwork
@@ -36,6 +37,8 @@ class Classifier(pl.LightningModule):
         self.loss = nn.CrossEntropyLoss(label_smoothing=cfg.loss.label_smoothing)
         self.train_metrics, self.val_metrics = EpochMetrics(), EpochMetrics()
         self.history: list[Values] = []  # one row an epoch, all epochs since the first, resumed or not
+        self.first_epoch = 0  # where this process began; above 0 for a training that went on
+        self._lr = 0.0  # of the newest step: after an epoch the schedule has already set the next one's
         self._step_losses: list[tuple[int, Tensor]] = []
         self._epoch_start_s = 0.0
 
@@ -57,6 +60,9 @@ class Classifier(pl.LightningModule):
             self._step_losses.append((self.global_step, loss.detach()))
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self._lr = optimizer.param_groups[0]["lr"]
+
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()
 
@@ -73,7 +79,7 @@ class Classifier(pl.LightningModule):
         values = {f"train/{name}": float(value) for name, value in self.train_metrics.compute().items()}
         if self.trainer.val_dataloaders:
             values |= {f"val/{name}": float(value) for name, value in self.val_metrics.compute().items()}
-        values |= {"lr": self.optimizers().param_groups[0]["lr"]}  # type: ignore[union-attr]
+        values["lr"] = self._lr
         self.history.append({"epoch": self.current_epoch, **values})
         epoch_s = time.perf_counter() - self._epoch_start_s
         self.on_steps("train/loss_step", [(step, float(loss)) for step, loss in self._step_losses])
@@ -91,3 +97,4 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
+        self.first_epoch = len(self.history)

@@ -76,13 +76,13 @@ def fit(
         )
         fit_s = time.perf_counter() - start_s
     kept_epoch = _keep(network, cfg.trainer, module.history, work)
-    epochs_here = [row for row in module.history if row["epoch"] >= progress.first_epoch]
+    epochs_here = [row for row in module.history if row["epoch"] >= module.first_epoch]
     return Fit(
         network=network.cpu().eval(),
         history=module.history,
         kept_epoch=kept_epoch,
         num_steps=trainer.global_step,
-        first_epoch=progress.first_epoch,
+        first_epoch=module.first_epoch,
         fit_s=fit_s,
         samples_per_s=len(epochs_here) * len(train.labels) / fit_s,
     )
@@ -123,9 +123,16 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
 
 def early_stopping(cfg: TrainerConfig) -> Iterator[Callback]:
     if stop := cfg.early_stopping:
-        yield EarlyStopping(
+        yield StopEarly(
             cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta
         )
+
+
+class StopEarly(EarlyStopping):
+    """Lightning's, but a training that has stopped and is started again does not go on (Lightning 2.6 forgets)."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self.stopped_epoch > 0
 
 
 def better(metric: str) -> Any:

@@ -22,12 +22,10 @@ class EpochProgress(pl.Callback):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._next_refresh_s = 0.0
-        self.first_epoch = 0  # where this process began; above 0 for a training that went on
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.first_epoch = trainer.current_epoch
-        if self.first_epoch:
-            self.console.print(f"going on after epoch {self.first_epoch} of an earlier start", highlight=False)
+        if trainer.current_epoch:
+            self.console.print(f"going on after epoch {trainer.current_epoch} of an earlier start", highlight=False)
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                        TextColumn("{task.fields[now]}"))  # fmt: skip

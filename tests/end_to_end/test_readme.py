@@ -1,0 +1,100 @@
+"""Every command in the README does what it says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from project_maker import ROOT, Project
+
+pytestmark = pytest.mark.slow
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"^    ((?:dvc|make|python|git|source|export) .*?)(?:  +#.*)?$", re.MULTILINE)
+ELSEWHERE = {
+    "git clone … && cd …": "what a person did to read this",
+    "make test": "this very run",
+    "make test PYTEST_ARGS=\"-m 'not gpu'\"": "what .ci/run calls",
+    "make lint": "what .ci/run calls",
+    "make ui": "tests/tracking/test_ui.py",
+    "make bench": "minutes of measuring",
+    "make lock": "needs the package index, and may change requirements.lock",
+    "dvc exp run -S +experiment=book": "tests/end_to_end/test_book.py, on the whole of MNIST",
+}
+
+
+def leaves(folder: Path) -> Path:
+    """Twelve pictures each of two easily told kinds."""
+    rng = np.random.default_rng(0)
+    for kind, brightness in (("dark", 60), ("light", 200)):
+        (folder / kind).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.normal(brightness, 10, (20, 30)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / kind / f"{number}.png")
+    return folder
+
+
+def irises(file: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.normal(kind):.3f},{rng.normal(-kind):.3f},kind{kind}" for kind in (0, 3) for _ in range(20)]
+    file.write_text("\n".join(["length,width,species", *rows]) + "\n")
+    return file
+
+
+def latest_model(project: Project) -> str:
+    project.run(sys.executable, "-m", "pipeline.train")
+    return str(max(project.root.glob("outputs/train/*/models")).relative_to(project.root))
+
+
+PLACEHOLDERS: dict[str, Callable[[Project, Path], str]] = {
+    "/home/me/leaves": lambda project, folder: str(leaves(folder / "leaves")),
+    "/home/me/irises.csv": lambda project, folder: str(irises(folder / "irises.csv")),
+    "outputs/train/2026-01-31_12-00-00-000000/models": lambda project, folder: latest_model(project),
+}
+
+
+def test_the_readme_has_the_commands_that_are_left_out_here() -> None:
+    assert set(ELSEWHERE) <= set(COMMAND.findall(README))
+
+
+@pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMAND.findall(README)) if c not in ELSEWHERE])
+def test_a_command_of_the_readme_runs(project: Project, tmp_path: Path, command: str) -> None:
+    (project.root / ".venv").symlink_to(Path(sys.executable).parents[1])
+    try:
+        for placeholder, make in PLACEHOLDERS.items():
+            if placeholder in command:
+                command = command.replace(placeholder, make(project, tmp_path))
+        done = project.run("bash", "-c", command)
+    finally:
+        (project.root / ".venv").unlink()
+
+    assert "Traceback" not in done.text
+
+
+def test_the_mistake_in_the_readme_is_answered_as_it_says(project: Project) -> None:
+    command, answer = re.search(r"^    \$ (.+)\n    (.+)$", README, re.MULTILINE).groups()  # type: ignore[union-attr]
+    assert project.run("bash", "-c", command, expect=2).text.strip() == answer
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Each path that the first screen names is there."""
+    tree = README.partition("    conf/ ")[2].partition("\nNeeded:")[0]
+    names = re.findall(r"^ {4}((?: {4})*)([\w./]+)  ", "    conf/  " + tree, re.MULTILINE)
+    parents: list[str] = []
+    for indent, name in names:
+        parents = parents[: len(indent) // 4]
+        assert (ROOT / "/".join(parents) / name).exists(), name
+        parents.append(name.rstrip("/"))
+    assert len(names) >= 15
+
+
+def test_make_help_names_every_target(project: Project) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = project.run("make", "help").text
+    assert all(f"make {target}" in shown for target in targets)
+    assert shutil.which("make")
