@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from project_maker import Project
 
 pytestmark = pytest.mark.slow

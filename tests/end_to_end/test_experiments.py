@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from project_maker import Project
 
 from pipeline.config.compose import compose_yaml
+from project_maker import Project
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from project_maker import ROOT, Project
 
 pytestmark = pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
@@ -115,9 +117,9 @@ def test_a_dirty_tree_is_kept_as_a_patch(project: Project) -> None:
     assert '+"""Straight from arrays' in patch
 
 
-def test_a_restored_training_is_scored_in_the_run_that_trained_it(project: Project) -> None:
-    """train comes from DVC's cache and evaluate runs: the scores go to the old run, though run.json is younger."""
-    first = json.loads((project.root / "models/run.json").read_text())["run_id"]
+def test_a_restored_training_is_scored_in_a_run_that_trained_it(project: Project) -> None:
+    """train comes from DVC's cache and evaluate runs: run.json names another model's run, and is not believed."""
+    digest = json.loads((project.root / "models/run.json").read_text())["model.sha256"]
     project.edit("conf/optimizer/rmsprop.yaml", "lr: 1.0e-3", "lr: 4.0e-3")
     project.repro()
     project.edit("conf/optimizer/rmsprop.yaml", "lr: 4.0e-3", "lr: 1.0e-3")
@@ -125,7 +127,9 @@ def test_a_restored_training_is_scored_in_the_run_that_trained_it(project: Proje
     done = project.repro()
 
     assert done.ran == ["configure", "evaluate"]
-    assert first in done.text
+    assert json.loads((project.root / "models/run.json").read_text())["model.sha256"] != digest
+    (run_id,) = re.findall(r"run +([0-9a-f]{32}) in experiment", done.text)
+    assert project.store.client.get_run(run_id).data.tags["model.sha256"] == digest
 
 
 def test_a_run_deleted_from_the_store_does_not_stop_evaluate(project: Project) -> None:

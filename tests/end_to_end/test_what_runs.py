@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from project_maker import Project, make_project
 
 pytestmark = pytest.mark.slow

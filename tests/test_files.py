@@ -1,0 +1,103 @@
+"""Files are there whole or not at all; digests are those of the content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from data_makers import tree
+from pipeline.files import atomic_file, atomic_folder, read_json, sha256_of, sha256_of_json, write_json, write_text
+
+
+class Broken(Exception):
+    """Something goes wrong while writing."""
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    """Until the block ends, the old content is what everybody else reads."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path) as new:
+        new.write_text("new")
+        assert path.read_text() == "old"
+
+    assert tree(tmp_path) == {"a.txt": b"new"}
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    """And nothing else: the half-written one is gone."""
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(Broken), atomic_file(tmp_path / "a.txt") as new:
+        new.write_text("half")
+        raise Broken
+
+    assert tree(tmp_path) == {"a.txt": b"old"}
+
+
+def test_folders_above_a_file_are_made(tmp_path: Path) -> None:
+    """A stage need not make metrics/ first."""
+    write_text(tmp_path / "x/y/a.txt", "ä\n")
+
+    assert (tmp_path / "x/y/a.txt").read_bytes() == b"\xc3\xa4\n"
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    """No file of the old folder is left among the new ones."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old.txt").write_text("old")
+    with atomic_folder(tmp_path / "out") as new:
+        (new / "new.txt").write_text("new")
+        assert (tmp_path / "out/old.txt").exists()
+
+    assert tree(tmp_path) == {"out/new.txt": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    """As with a file."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old.txt").write_text("old")
+    with pytest.raises(Broken), atomic_folder(tmp_path / "out") as new:
+        (new / "new.txt").write_text("half")
+        raise Broken
+
+    assert tree(tmp_path) == {"out/old.txt": b"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_without_a_word_for_it_is_refused(value: float, tmp_path: Path) -> None:
+    """JSON has no NaN; the old file stays."""
+    write_json(tmp_path / "a.json", {"loss": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": value})
+
+    assert read_json(tmp_path / "a.json") == {"loss": 1}
+
+
+def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
+    """Readable as it is: keys in the order given, no escapes, a newline at the end."""
+    write_json(tmp_path / "a.json", {"b": "ä", "a": [1]})
+
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "b": "ä",\n  "a": [\n    1\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 1 << 20, (1 << 20) + 1])
+def test_a_digest_is_that_of_the_content(num_bytes: int, tmp_path: Path) -> None:
+    """Also at the border between two chunks."""
+    content = bytes(range(256)) * (num_bytes // 256) + b"x" * (num_bytes % 256)
+    (tmp_path / "a").write_bytes(content)
+
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_digest_of_values_does_not_depend_on_their_order() -> None:
+    """Keys are sorted, at every depth; lists are not."""
+    value = {"b": {"y": 1, "x": [1, 2]}, "a": 0.1}
+
+    assert sha256_of_json(value) == sha256_of_json({"a": 0.1, "b": {"x": [1, 2], "y": 1}})
+    assert sha256_of_json(value) != sha256_of_json(value | {"b": {"y": 1, "x": [2, 1]}})
+    assert sha256_of_json([1]) == hashlib.sha256(json.dumps([1]).encode()).hexdigest()
