@@ -176,5 +176,9 @@ def test_a_cheap_stage_imports_nothing_heavy(stage: str, project: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "heavy: []"
-    made = {"configure": "params.yaml", "download": "data/raw/source.json", "preprocess": "data/processed/data_card.json"}
+    made = {
+        "configure": "params.yaml",
+        "download": "data/raw/source.json",
+        "preprocess": "data/processed/data_card.json",
+    }
     assert (project / made[stage]).exists()

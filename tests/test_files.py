@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from pipeline.files import atomic_file, atomic_folder, read_json, sha256_of, sha
 
 class Broken(Exception):
     """Something goes wrong while writing."""
+
+
+def break_within(writing: AbstractContextManager[Path], file: str) -> None:
+    """Write half of a file below the path that is offered, then fail."""
+    with writing as new:
+        (new / file).write_text("half")
+        raise Broken
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -30,9 +38,8 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     """And nothing else: the half-written one is gone."""
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(Broken), atomic_file(tmp_path / "a.txt") as new:
-        new.write_text("half")
-        raise Broken
+    with pytest.raises(Broken):
+        break_within(atomic_file(tmp_path / "a.txt"), "")
 
     assert tree(tmp_path) == {"a.txt": b"old"}
 
@@ -60,9 +67,8 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     """As with a file."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out/old.txt").write_text("old")
-    with pytest.raises(Broken), atomic_folder(tmp_path / "out") as new:
-        (new / "new.txt").write_text("half")
-        raise Broken
+    with pytest.raises(Broken):
+        break_within(atomic_folder(tmp_path / "out"), "new.txt")
 
     assert tree(tmp_path) == {"out/old.txt": b"old"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

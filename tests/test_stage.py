@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ def stage(cfg, places):
 run_stage("download", DownloadConfig, stage)
 """
 NAMES = {"download": DownloadConfig, "preprocess": PreprocessConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
-Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -98,7 +96,8 @@ def test_train_sees_its_groups_and_tracking(project: Path) -> None:
     """Neither data nor evaluate, though both are in params.yaml."""
     found = visible(settings(), "train", TrainConfig)
 
-    assert found == {key: settings()[key] for key in (*"seed model optimizer scheduler loss trainer tracking".split(),)}
+    groups = ("seed", "model", "optimizer", "scheduler", "loss", "trainer", "tracking")
+    assert found == {key: settings()[key] for key in groups}
 
 
 def test_evaluate_sees_its_group_and_tracking(project: Path) -> None:
@@ -163,7 +162,9 @@ def test_what_a_user_can_cause_is_a_line_and_a_code(
     assert capsys.readouterr() == ("", f"train: error: {said}\n")
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), OSError(errno.EIO, "x"), FileNotFoundError("f")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("ours"), OSError(errno.EIO, "x"), FileNotFoundError("f")], ids=repr
+)
 def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
     """What no user can have caused goes through as it is."""
     with pytest.raises(type(error)) as caught, explained("train"):
@@ -172,26 +173,35 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("by", ["hand", "dvc"])
+FULL = "the disk is full: data/raw/x.npy; what was there before is intact"
+
+
 @pytest.mark.parametrize(
-    ("ending", "code", "said"),
+    ("by", "ending", "code", "said"),
     [
-        ("done", 0, r"^$"),
-        ("failure", 1, r"^download: error: the mirror is gone\n$"),
-        ("mistake", 2, r"^download: error: data\.name: what is that\n$"),
-        ("interrupt", 130, r"^download: error: interrupted\n$"),
-        ("full disk", 1, r"^download: error: the disk is full: data/raw/x\.npy; what was there before is intact\n$"),
-        ("fault", 1, r"^Traceback [\s\S]*ZeroDivisionError: ours\n$"),
+        ("hand", "failure", 1, "the mirror is gone"),
+        ("hand", "mistake", 2, "data.name: what is that"),
+        ("hand", "interrupt", 130, "interrupted"),
+        ("dvc", "failure", 1, "the mirror is gone"),
+        ("dvc", "interrupt", 130, "interrupted"),
+        ("dvc", "full disk", 1, FULL),
     ],
-    ids=lambda value: str(value) if len(str(value)) < 12 else "",
 )
-def test_a_stages_process_ends_with_its_code(ending: str, code: int, said: str, by: str, project: Path) -> None:
-    """By hand, where Hydra stands in between, and under DVC."""
+def test_a_stages_process_ends_with_its_code(by: str, ending: str, code: int, said: str, project: Path) -> None:
+    """By hand, where Hydra stands in between (and adds a line of its own), and under DVC."""
     under_dvc = {"DVC_STAGE": "download"} if by == "dvc" else {}
     found, _, err = ended(project, ENDING=ending, **under_dvc)
 
     assert found == code
-    assert re.search(said, err), err
+    assert err.removeprefix("Error executing job with overrides: []\n") == f"download: error: {said}\n"
+
+
+def test_a_faults_traceback_is_shown(project: Path) -> None:
+    """By hand too, where Hydra would shorten it to its own taste."""
+    code, _, err = ended(project, ENDING="fault")
+
+    assert code == 1
+    assert re.search(r"Traceback [\s\S]*, in stage\n[\s\S]*ZeroDivisionError: ours\n$", err)
 
 
 # ---------------------------------------------------------------- by hand
@@ -202,9 +212,7 @@ def test_a_stages_process_ends_with_its_code(ending: str, code: int, said: str, 
     [
         (["trainer.num_epoch=3"], r"trainer\.num_epoch: there is no such key\. Did you mean trainer\.num_epochs\?\n"),
         (["+lr=0.1"], r"lr: there is no such key\. Did you mean optimizer\.lr\?\n"),
-        (["trainer.num_epochs=1.5"], r"trainer\.num_epochs: .*, found 1\.5\n"),
         (["data.validation_fraction=0"], r"trainer\.keep=best needs a validation split.*\n"),
-        (["seed"], r"[^\n]*seed[\s\S]*"),
     ],
     ids=str,
 )
@@ -218,14 +226,13 @@ def test_a_mistake_by_hand_leaves_no_folder(overrides: list[str], said: str, pro
     assert not (project / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_real_train_is_one_line(project: Path) -> None:
     """`python -m pipeline.train` with a misspelt key, as a person would type it."""
     code, out, err = ended(project, "-m", "pipeline.train", "trainer.num_epoch=3")
 
     assert (code, out) == (2, "")
-    assert err == (
-        "train: error: trainer.num_epoch: there is no such key. Did you mean trainer.num_epochs?\n"
-    )
+    assert err == ("train: error: trainer.num_epoch: there is no such key. Did you mean trainer.num_epochs?\n")
     assert not (project / "outputs").exists()
 
 

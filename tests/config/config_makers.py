@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from functools import cache, reduce
@@ -26,9 +27,14 @@ def default_yaml() -> str:
     return compose_yaml(CONF)
 
 
+@cache
+def _defaults() -> dict[str, Any]:
+    return parse(default_yaml())
+
+
 def settings(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The whole default configuration as plain values; `changes` has dotted keys."""
-    values = parse(default_yaml())
+    values = copy.deepcopy(_defaults())
     for key, value in (changes or {}).items():
         *groups, leaf = key.split(".")
         reduce(dict.__getitem__, groups, values)[leaf] = value
@@ -48,9 +54,12 @@ def train_config(changes: Mapping[str, Any] | None = None) -> TrainConfig:
 def group_options() -> list[str]:
     """Every choice that conf/ offers, as an override: `optimizer=sgd`."""
     files = sorted(CONF.glob("*/*.yaml"))
-    return [f"{file.parent.name}={file.stem}" for file in files if file.parent.name != "experiment" and file.stem != "base"]
+    return [
+        f"{file.parent.name}={file.stem}" for file in files if file.parent.name != "experiment" and file.stem != "base"
+    ]
 
 
+@cache
 def composed(*overrides: str) -> Config:
     """Composed by Hydra with these overrides, and checked."""
     return validate(Config, parse(compose_yaml(CONF, overrides)))

@@ -214,9 +214,7 @@ def test_best_needs_validation() -> None:
 def test_early_stopping_needs_validation() -> None:
     """Without a validation split there is nothing to watch."""
     stop = {"patience_epochs": 3, "min_delta": 0.0}
-    message = refusal(
-        {"data.validation_fraction": 0.0, "trainer.keep": "last", "trainer.early_stopping": stop}
-    )
+    message = refusal({"data.validation_fraction": 0.0, "trainer.keep": "last", "trainer.early_stopping": stop})
 
     assert message.startswith("trainer.early_stopping needs a validation split")
 
@@ -257,7 +255,7 @@ def test_keys_that_do_not_fit_the_kind_of_data_are_refused(changes: dict[str, An
 def test_a_published_file_needs_a_digest() -> None:
     """Bytes from the network are never taken on trust."""
     file = FILE | {"sha256": None}
-    files = {role: file for role in ("train_images", "train_labels", "test_images", "test_labels")}
+    files = dict.fromkeys(("train_images", "train_labels", "test_images", "test_labels"), file)
 
     assert "give sha256 (of the content) or sha256_gz" in refusal({"data.kind": "idx", "data.files": files})
 
@@ -265,7 +263,7 @@ def test_a_published_file_needs_a_digest() -> None:
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../b", ".hidden", "a\\b", "http://x/y"])
 def test_a_published_file_stays_below_its_mirror(name: str) -> None:
     """A file's name cannot climb out of the folder it is stored in."""
-    files = {role: FILE for role in ("train_labels", "test_images", "test_labels")}
+    files = dict.fromkeys(("train_labels", "test_images", "test_labels"), FILE)
     message = refusal({"data.kind": "idx", "data.files": files | {"train_images": FILE | {"file": name}}})
 
     assert message.startswith("data.files.train_images.file: ")

@@ -90,9 +90,7 @@ def test_cosine_warms_up_then_falls() -> None:
     assert [lr for epoch in found for lr in epoch] == pytest.approx([0.5, 1.0, *falling], abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (20, 0.0), (25, 0.0)], ids=str
-)
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (20, 0.0), (25, 0.0)], ids=str)
 def test_cosine_by_number(step: int, factor: float) -> None:
     """4 of 20 steps warm-up: a quarter at once, 1 at its end, half in the middle, 0 at the end and beyond."""
     cfg = CosineConfig(name="cosine", warmup_fraction=0.2, final_lr_ratio=0.0)

@@ -81,9 +81,7 @@ def test_every_sample_comes_exactly_once(shuffled: bool, count: int) -> None:
     assert sorted(visited(batches)) == list(range(count))
 
 
-@pytest.mark.parametrize(
-    ("count", "sizes"), [(1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (23, [8, 8, 7])], ids=str
-)
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (23, [8, 8, 7])], ids=str)
 def test_the_last_batch_has_what_is_left(count: int, sizes: list[int]) -> None:
     """Nothing is dropped, nothing is padded, and len() is the number of batches."""
     batches = Batches(*numbered(count), 8, EpochOrder(count, 0))

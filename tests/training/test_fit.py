@@ -67,7 +67,9 @@ class ByHand:
                 self.step_losses.append(float(loss))
                 losses += float(loss) * len(labels)
                 correct += int((logits.argmax(1) == labels).sum())
-            self.history.append({"train/loss": losses / NUM_TRAIN, "train/accuracy": correct / NUM_TRAIN, **self._val()})
+            self.history.append(
+                {"train/loss": losses / NUM_TRAIN, "train/accuracy": correct / NUM_TRAIN, **self._val()}
+            )
 
     def _val(self) -> dict[str, float]:
         with torch.no_grad():
@@ -223,7 +225,14 @@ def test_a_killed_training_ends_with_the_same_weights(crash: dict[str, int], tmp
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_each_optimizers_state_survives_a_kill(optimizer: str, tmp_path: Path) -> None:
     """Momentum and second moments are in the checkpoint."""
-    adamw = {"_target_": "torch.optim.AdamW", "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.1}
+    adamw = {
+        "_target_": "torch.optim.AdamW",
+        "lr": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.1,
+    }
     changes = {"optimizer": adamw if optimizer == "adamw" else SGD | {"momentum": 0.9}}
     whole = trained(tmp_path / "whole", changes, validation=VALIDATION)
 

@@ -17,9 +17,7 @@ Batch = tuple[Tensor, Tensor]
 def batches(sizes: tuple[int, ...] = (8, 8, 3), seed: int = 0) -> list[Batch]:
     """Logits (B, 5) and labels (B,), of unequal sizes."""
     generator = torch.Generator().manual_seed(seed)
-    return [
-        (torch.randn(n, 5, generator=generator) * 3, torch.randint(0, 5, (n,), generator=generator)) for n in sizes
-    ]
+    return [(torch.randn(n, 5, generator=generator) * 3, torch.randint(0, 5, (n,), generator=generator)) for n in sizes]
 
 
 def measured(parts: list[Batch]) -> EpochMetrics:
