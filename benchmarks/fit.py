@@ -9,6 +9,8 @@ random uint8 of MNIST's shape: the arithmetic does not depend on it. Compare rat
 
 from __future__ import annotations
 
+import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
+
 import argparse
 import statistics
 import tempfile
