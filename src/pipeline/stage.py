@@ -59,17 +59,27 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    def task(config: Any) -> Any:
-        record: Any = OmegaConf.to_container(config, resolve=True)
-        _check(name, record)
-        places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
-        return function(validate(config_class, visible(record, name, config_class)), places)
-
     overrides = sys.argv[1:]
-    if not any(word.startswith("-") for word in overrides):  # a single run: a mistake leaves no output folder behind
+    single = not any(word.startswith("-") for word in overrides)
+    failures: list[Exception] = []
+
+    def task(config: Any) -> Any:
+        try:
+            record: Any = OmegaConf.to_container(config, resolve=True)
+            _check(name, record)
+            places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
+            return function(validate(config_class, visible(record, name, config_class)), places)
+        except Exception as error:
+            if not single:
+                raise
+            failures.append(error)  # past Hydra, which would print a line of its own about it
+
+    if single:  # a mistake leaves no output folder behind
         _check(name, parse(compose_yaml(root / "conf", overrides)))
     sys.argv.append(f"hydra.job.name={name}")
     hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
+    if failures:
+        raise failures[0]
 
 
 def _check(name: str, record: Mapping[str, Any]) -> None:

@@ -154,7 +154,7 @@ def test_the_diagram_shows_each_filled_bin() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 6, 6), (7, 6, 6, 3)], ids=["gray", "rgb"])
 def test_the_gallery_shows_the_images_in_order(shape: tuple[int, ...]) -> None:
-    """Pixel by pixel, with index, true class, prediction and confidence."""
+    """Pixel by pixel, 0 to 255 whatever is in them, with index, true class, prediction and confidence."""
     images = pixels(*shape)
     figure = gallery(images)
     filled = [axes for axes in figure.axes if axes.images]
@@ -162,6 +162,7 @@ def test_the_gallery_shows_the_images_in_order(shape: tuple[int, ...]) -> None:
     assert len(filled) == 7
     for n, axes in enumerate(filled):
         np.testing.assert_array_equal(axes.images[0].get_array(), images[n])
+        assert axes.images[0].get_clim() == (0, 255)
         assert axes.get_title() == f"#{7 * n}  is cat\nsaid dog (98.7%)"
 
 

@@ -173,10 +173,12 @@ def test_the_most_confident_error_comes_first() -> None:
 
 
 def test_equal_errors_come_in_the_order_of_the_samples() -> None:
-    """1,000 errors of the same confidence: a sort that is not stable would mix them."""
-    log_probabilities = np.log(np.tile([0.8, 0.2], (1000, 1)))
+    """1,000 errors of three confidences: a sort that is not stable mixes those that are equal."""
+    confidence = np.random.default_rng(0).choice([0.7, 0.8, 0.9], 1000)
+    log_probabilities = np.log(np.stack([confidence, 1 - confidence], axis=1))
+    expected = sorted(range(1000), key=lambda n: (-confidence[n], n))
 
-    assert worst_errors(log_probabilities, np.ones(1000, dtype=np.int64), 1000).tolist() == list(range(1000))
+    assert worst_errors(log_probabilities, np.ones(1000, dtype=np.int64), 1000).tolist() == expected
 
 
 @pytest.mark.parametrize(("num_errors", "expected"), [(1, [2]), (2, [2, 3]), (25, [2, 3, 1])], ids=str)

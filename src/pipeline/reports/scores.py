@@ -39,10 +39,10 @@ def calibration(probabilities_NC: NDArray[np.floating], labels_N: Labels, num_bi
     """Bin each prediction by the probability of its predicted class.
 
     Raises:
-        ValueError: a row does not sum to 1 (the usual cause: logits were passed).
+        ValueError: a value is negative or a row does not sum to 1 (the usual cause: logits were passed).
     """
-    if not np.allclose(probabilities_NC.sum(1), 1, atol=1e-4):
-        raise ValueError("each row of probabilities must sum to 1 within 1e-4; were logits passed?")
+    if probabilities_NC.min() < 0 or not np.allclose(probabilities_NC.sum(1), 1, atol=1e-4):
+        raise ValueError("probabilities must not be negative and each row sum to 1 within 1e-4; were logits passed?")
     confidence_N = probabilities_NC.max(1).astype(np.float64)
     right_N = probabilities_NC.argmax(1) == labels_N
     edges = np.linspace(0, 1, num_bins + 1)
