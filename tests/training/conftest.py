@@ -1,15 +1,8 @@
-"""Makers lie one folder up, or in a folder beside this one: `from training.training_makers import …`."""
+"""What trainings of a test leave behind in the process is put back."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-import pipeline  # noqa: F401  # before torch: sets what torch reads when it is loaded
-
-if (tests := str(Path(__file__).parents[1])) not in sys.path:
-    sys.path.insert(0, tests)
 
 
 @pytest.fixture(autouse=True)
