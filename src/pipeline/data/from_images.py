@@ -100,8 +100,8 @@ def decode(data: bytes, name: str, cfg: PreprocessData) -> Pixels:
 
 
 def _names(tar: Path) -> Iterator[str]:
-    for member in _headers(tar):
-        yield member[1].name
+    for _, member in _headers(tar):
+        yield member.name
 
 
 def _members(tar: Path, part: str) -> Iterator[tuple[str, bytes]]:
