@@ -14,6 +14,8 @@ from config.config_makers import ROOT, settings, train_config, whole_config
 from pipeline.config.check import validate
 from pipeline.config.schema import EvaluateConfig
 from pipeline.files import write_json
+from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.model.portable import save_model
 from pipeline.places import Places
 from pipeline.recording import (
     MODEL_ID_TAG,
@@ -23,13 +25,14 @@ from pipeline.recording import (
     evaluation_run,
     flat,
     headline,
+    model_tags,
     origin_of,
     run_name,
     run_of,
     shown,
     work_folder,
 )
-from pipeline.tracking import MODEL_TAG, Store
+from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
 from pipeline.tracking.database import DATABASE, ensure_database
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops.
@@ -155,9 +158,9 @@ def store(tmp_path: Path, database: Path) -> Store:
 
 
 def add_run(store: Store, digest: str) -> str:
-    """A finished run that trained the weights with this digest."""
+    """A finished run that trained the model whose description has this digest."""
     with store.run("mnist", "a run") as run:
-        run.tags({MODEL_TAG: digest, MODEL_ID_TAG: "m-1"})
+        run.tags({DESCRIPTION_TAG: digest, MODEL_ID_TAG: "m-1"})
     return run.id
 
 
@@ -170,53 +173,54 @@ def models(tmp_path: Path) -> Path:
 def test_run_json_is_believed_if_it_is_about_these_weights(store: Store, models: Path) -> None:
     """Two runs made the same weights: the one that wrote the files is meant, not the newer one."""
     first, second = add_run(store, "aa"), add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": first, MODEL_TAG: "aa"})
+    write_json(models / "run.json", {"run_id": first, DESCRIPTION_TAG: "aa"})
 
-    assert run_of(store, models, "aa") == first
+    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == first
     (models / "run.json").unlink()
-    assert run_of(store, models, "aa") == second
+    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == second
 
 
 def test_run_json_of_other_weights_is_not_believed(store: Store, models: Path) -> None:
     """After `dvc checkout` the weights may be older than run.json: the store is searched."""
     old, new = add_run(store, "aa"), add_run(store, "bb")
-    write_json(models / "run.json", {"run_id": new, MODEL_TAG: "bb"})
+    write_json(models / "run.json", {"run_id": new, DESCRIPTION_TAG: "bb"})
 
-    assert run_of(store, models, "aa") == old
+    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == old
 
 
 def test_a_deleted_run_is_not_gone_on_with(store: Store, models: Path) -> None:
     """Another run that made the same weights takes its place."""
     other, deleted = add_run(store, "aa"), add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": deleted, MODEL_TAG: "aa"})
+    write_json(models / "run.json", {"run_id": deleted, DESCRIPTION_TAG: "aa"})
     store.client.delete_run(deleted)
 
-    assert run_of(store, models, "aa") == other
+    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == other
 
 
 def test_weights_that_no_run_made_have_none(store: Store, models: Path) -> None:
     """Not the newest one, not any."""
     add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": "0" * 32, MODEL_TAG: "bb"})
+    write_json(models / "run.json", {"run_id": "0" * 32, DESCRIPTION_TAG: "bb"})
 
-    assert run_of(store, models, "bb") is None
+    assert run_of(store, models, {DESCRIPTION_TAG: "bb"}) is None
 
 
 def evaluate_config() -> EvaluateConfig:
     return validate(EvaluateConfig, {key: settings()[key] for key in ("evaluate", "tracking")})
 
 
-def weights(models: Path) -> str:
-    """Some bytes in place of weights; their digest."""
-    (models / "model.safetensors").write_bytes(b"weights")
-    return hashlib.sha256(b"weights").hexdigest()
+def save_tiny(models: Path) -> dict[str, str]:
+    """An untrained model; the tags it is known by."""
+    cfg, spec = train_config({"model.units": [2]}).model, InputSpec((2, 2), "uint8", 0.0, 255.0)
+    digest = save_model(models, DenseNetwork(cfg, spec, 2), cfg, spec, ["a", "b"], {"kept_epoch": 0})
+    return model_tags(digest, models)
 
 
 def test_an_evaluation_goes_on_in_the_run_that_trained(
     store: Store, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No second run is made, and nothing is said."""
-    trained = add_run(store, weights(models))
+    trained = add_run(store, save_tiny(models)[DESCRIPTION_TAG])
     with evaluation_run(evaluate_config(), places(store.root), models) as run:
         run.metrics({"test/accuracy": 0.5})
 
@@ -229,7 +233,7 @@ def test_an_evaluation_of_a_foreign_model_gets_its_own_run(
     store: Store, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the digest of the weights and the settings; a line says why."""
-    digest = weights(models)
+    digest = save_tiny(models)[MODEL_TAG]
     with evaluation_run(evaluate_config(), places(store.root), models) as run:
         pass
 

@@ -78,7 +78,7 @@ def history(out: Path) -> list[dict[str, str]]:
 
 
 def test_exactly_the_promised_files_are_written(processed: Path, tmp_path: Path) -> None:
-    """And the checkpoints are gone."""
+    """The checkpoints stay until the run is recorded."""
     run(processed, tmp_path / "out")
 
     assert set(tree(tmp_path)) == {
@@ -87,6 +87,8 @@ def test_exactly_the_promised_files_are_written(processed: Path, tmp_path: Path)
         "out/metrics/learning.json",
         "out/metrics/train.json",
         "out/plots/history.csv",
+        "work of out/best.ckpt",
+        "work of out/last.ckpt",
     }
 
 
@@ -103,8 +105,10 @@ def test_the_metrics_have_the_promised_keys(processed: Path, tmp_path: Path) -> 
     run(processed, tmp_path / "out")
     found, learned = (read_json(tmp_path / f"out/metrics/{name}.json") for name in ("train", "learning"))
 
-    assert set(found) == WITH_VALIDATION | {"kept_epoch", "epochs", "steps", "fit_s", "samples_per_s"}
-    assert learned == {key: value for key, value in found.items() if key not in ("fit_s", "samples_per_s")}
+    own = {"fit_s", "samples_per_s", "model_sha256"}
+    assert set(found) == WITH_VALIDATION | {"kept_epoch", "epochs", "steps"} | own
+    assert learned == {key: value for key, value in found.items() if key not in own}
+    assert found["model_sha256"] == sha256_of(tmp_path / "out/models/model.safetensors")
 
 
 def test_without_validation_its_metrics_are_absent(unsplit: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """conf/ → params.yaml: composed, resolved and checked, so that plain `dvc repro` follows every edit of conf/.
 
+data/own.json says in which state a person's own data is, so that download runs when that has changed.
+
 Under `dvc exp run` DVC itself has just composed params.yaml, with the -S overrides in it; then it is only checked,
 and what differs from conf/ is said.
 """
@@ -15,7 +17,9 @@ from typing import Any
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
-from pipeline.files import write_text
+from pipeline.data.own import own_data
+from pipeline.files import write_json, write_text
+from pipeline.places import project_root
 
 MAX_VALUE_CHARS = 60  # the digests of published files would fill the screen
 
@@ -59,7 +63,10 @@ def main() -> None:
     if len(sys.argv) > 1:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
     with explained("configure"):
-        differences = configure(Path("conf"), Path("params.yaml"), composed_by_dvc="DVC_EXP_NAME" in os.environ)
+        params = Path("params.yaml")
+        differences = configure(Path("conf"), params, composed_by_dvc="DVC_EXP_NAME" in os.environ)
+        path = parse(params.read_text(encoding="utf-8"))["data"]["path"]
+        write_json(Path("data/own.json"), own_data(path, project_root()))
         for difference in differences:
             print(f"configure: {difference}")
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from pipeline.config.schema import EvaluateConfig, EvaluateSection
 from pipeline.data.arrays import Split, load_split
 from pipeline.data.card import DataCard
-from pipeline.errors import PipelineError
-from pipeline.files import atomic_file, atomic_folder, write_json
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.files import atomic_file, atomic_folder, sha256_of, write_json
 from pipeline.model.portable import Portable, load_model
 from pipeline.places import Places
 from pipeline.recording import evaluation_run, headline, print_summary, record_evaluation, shown
@@ -47,10 +47,10 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
             out/reports/figures/*.png
 
     Raises:
-        PipelineError: the model was trained for other classes or another shape of input. Nothing is written.
+        PipelineError: there is no model, or it was trained on other data. Nothing is written.
     """
     card, test, model = DataCard.read(processed / "data_card.json"), load_split(processed, "test"), load_model(models)
-    require_fit(model, card, models)
+    require_same_data(model, sha256_of(processed / "data_card.json"), card.name, models)
     log_probabilities = predict_log_probabilities(model, test.images)
     found = scores(log_probabilities, test.labels, cfg.num_calibration_bins)
     counts = confusion_counts(test.labels, log_probabilities.argmax(1), len(model.classes))
@@ -63,11 +63,13 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
     return Evaluation(found, per_class(counts, model.classes), model)
 
 
-def require_fit(model: Portable, card: DataCard, models: Path) -> None:
-    if list(card.classes) != model.classes or tuple(card.image_shape) != model.input.shape:
+def require_same_data(model: Portable, data_sha256: str, data_name: str, models: Path) -> None:
+    """Refuse to score a model on data that was split otherwise: its test images may be among those it learned from."""
+    if model.training["data_sha256"] != data_sha256:
         raise PipelineError(
-            f"{models} was trained for {len(model.classes)} classes of shape {model.input.shape}, but data/processed "
-            f"({card.name}) has {len(card.classes)} of shape {tuple(card.image_shape)}. Train on it: `dvc repro`"
+            f"{models} was trained on other data than data/processed now holds ({data_name}): its digest is "
+            f"{model.training['data_sha256'][:12]}, found {data_sha256[:12]}. Make its own test set with the settings "
+            f"it was trained with: `dvc exp run -S …`; or a model for this data by `dvc repro`"
         )
 
 
@@ -157,6 +159,11 @@ def _gallery(log_probabilities: NDArray[np.float32], test: Split, classes: list[
 
 def evaluate_tracked(cfg: EvaluateConfig, places: Places) -> None:
     """Evaluate within the run that trained the model."""
+    if places.under_dvc and cfg.evaluate.model_folder != "models":
+        raise ConfigError(
+            f"evaluate.model_folder={cfg.evaluate.model_folder}: DVC watches models/ alone and would not see that one "
+            "change. Score another model by hand: python -m pipeline.evaluate evaluate.model_folder=…"
+        )
     models = places.inputs / cfg.evaluate.model_folder
     history = models.parent / "plots/history.csv"
     with evaluation_run(cfg, places, models) as run:

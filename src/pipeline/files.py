@@ -57,7 +57,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside ``path``; it takes the place of ``path`` if the block ends well and vanishes if not."""
+    """An empty folder beside ``path``; it takes the place of ``path`` if the block ends well and vanishes if not.
+
+    For one writer at a time.
+    """
+    for left in path.parent.glob(f".{path.name}.*.new"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     new = _beside(path)
     new.mkdir(parents=True)
     try:

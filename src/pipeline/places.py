@@ -24,6 +24,10 @@ class Places:
     out: Path
     record: Mapping[str, Any]  # the whole resolved configuration, to be written down with a run, never to be acted on
 
+    @property
+    def under_dvc(self) -> bool:
+        return self.out == self.inputs
+
 
 def project_root() -> Path:
     """The folder that holds dvc.yaml: what DVC says, else the nearest one above the current folder.

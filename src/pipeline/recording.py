@@ -1,7 +1,7 @@
 """What an execution leaves in MLflow, and what the terminal says at its end.
 
 One run per execution of the pipeline: train opens it, evaluate goes on with it. What ties the two together is the
-digest of the weights: it is in models/run.json and a tag of the run.
+digest of models/model.json: it is in models/run.json and a tag of the run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,18 @@ from pipeline.data.card import DataCard
 from pipeline.files import read_json, sha256_of, sha256_of_json, write_json
 from pipeline.model.dense import num_weights, widths_of
 from pipeline.model.optimizers import optimizer_name
-from pipeline.model.portable import WEIGHTS, Portable, Probabilities
+from pipeline.model.portable import DESCRIPTION, Portable, Probabilities, load_model
 from pipeline.places import Places
-from pipeline.tracking import MODEL_TAG, DatasetRef, Run, Store, model_requirements, provenance
+from pipeline.tracking import (
+    DESCRIPTION_TAG,
+    MODEL_TAG,
+    DatasetRef,
+    Run,
+    Store,
+    dvc_tags,
+    model_requirements,
+    provenance,
+)
 
 RUN_FILE = "run.json"
 MODEL_ID_TAG = "model.id"
@@ -63,7 +72,7 @@ def code_sha256(project: Path, stage: str = "train") -> str:
 
 def work_folder(places: Places, origin: Origin) -> Path:
     """Where a training keeps its checkpoints: outside DVC's outputs, and never another configuration's."""
-    if places.out == places.inputs:
+    if places.under_dvc:
         return places.out / ".pipeline/checkpoints" / origin.key
     return places.out / "checkpoints"
 
@@ -99,32 +108,34 @@ def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
     card = DataCard.read(places.inputs / PROCESSED / "data_card.json")
     if context not in card.splits:
         return None
-    lock = provenance(places.inputs).tags
-    digest = lock.get(f"dvc.{PROCESSED}") or card.splits[context]["images_sha256"]
+    digests = dvc_tags(places.inputs / "dvc.lock", ["preprocess"])
+    digest = digests.get(f"dvc.{PROCESSED}") or card.splits[context]["images_sha256"]
     return run.dataset(f"{card.name}-{context}", digest, f"{PROCESSED}/{context}", context)
 
 
-def record_training(run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float]) -> None:
+def record_training(
+    run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float], device: str
+) -> None:
     """The trained model, portable, and models/run.json for the evaluation to come."""
-    run.tags({MODEL_TAG: model.model_sha256})
-    run.metrics({"fit_s": values["fit_s"], "samples_per_s": values["samples_per_s"]})
-    run.metrics({"kept_epoch": values["kept_epoch"], "num_weights": num_weights(model.network)})
-    kept = {f"kept_{name.replace('/', '_')}": value for name, value in values.items() if name.startswith("val/")}
-    run.metrics(kept)  # `val/…` ends with the last epoch, which need not be the one whose weights were kept
-    example = np.array(load_split(places.inputs / PROCESSED, "test").images[:2])
-    name = f"dense-{widths_of(cfg.model.units)}"
+    models = places.out / "models"
+    tags = model_tags(model.model_sha256, models)
+    run.tags({**tags, "machine.device": device})
+    measured = ("fit_s", "samples_per_s", "epochs", "steps", "kept_epoch")
+    # `train/…` and `val/…` end with the last epoch, which need not be the one whose weights were kept
+    kept_metrics = {f"kept_{name.replace('/', '_')}": value for name, value in values.items() if "/" in name}
+    run.metrics({name: values[name] for name in measured} | kept_metrics | {"num_weights": num_weights(model.network)})
+    example = np.array(load_split(places.inputs / PROCESSED, "train").images[:2])
     model_id = run.model(
-        Probabilities(model.network).eval(), example, name=name, requirements=model_requirements(),
-        params=flat(places.record), classes=model.classes,
+        Probabilities(model.network).eval(), example, name=f"dense-{widths_of(cfg.model.units)}",
+        requirements=model_requirements(), params=flat(places.record), classes=model.classes,
     )  # fmt: skip
     run.tags({MODEL_ID_TAG: model_id})
     for file in ("models/model.safetensors", "models/model.json", "plots/history.csv"):
         run.artifact(places.out / file, "dvc")
-    note = f"{values['epochs']} epochs, kept epoch {values['kept_epoch'] + 1}; load it with `models:/{model_id}`"
+    kept = values["kept_epoch"]
+    note = f"{values['epochs']} epochs, kept epoch {kept + 1} (step {kept}); load it with `models:/{model_id}`"
     run.note(headline(values), note)
-    write_json(
-        places.out / "models" / RUN_FILE, {"run_id": run.id, "model_id": model_id, MODEL_TAG: model.model_sha256}
-    )
+    write_json(models / RUN_FILE, {"run_id": run.id, "model_id": model_id, **tags})
 
 
 # ---------------------------------------------------------------- evaluate
@@ -133,30 +144,35 @@ def record_training(run: Run, cfg: TrainConfig, places: Places, model: Portable,
 @contextlib.contextmanager
 def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterator[Run]:
     """The run that trained the model in `models`; a new one, and a word about it, if the store no longer has it."""
-    store, digest = Store(places.root), sha256_of(models / WEIGHTS)
-    run_id = run_of(store, models, digest)
-    name = cfg.tracking.run_name or f"evaluation of {digest[:8]}"
+    store, tags = Store(places.root), model_tags(load_model(models).model_sha256, models)
+    run_id = run_of(store, models, tags)
+    name = cfg.tracking.run_name or f"evaluation of {tags[MODEL_TAG][:8]}"
     if run_id is None:
-        print(f"evaluate: no run in mlflow.db trained this model ({digest[:8]}): its scores go into a new run")
+        print(f"evaluate: no run in mlflow.db trained this model ({tags[MODEL_TAG][:8]}): its scores go into a new run")
     with store.run(cfg.tracking.experiment, name, resume=run_id) as run:
+        run.params(flat(places.record) if run_id is None else flat({"evaluate": places.record["evaluate"]}))
         if run_id is None:
-            run.params(flat(places.record))
             run.provenance(provenance(places.inputs))
-            run.tags({MODEL_TAG: digest})
+            run.tags(tags)
         yield run
 
 
-def run_of(store: Store, models: Path, digest: str) -> str | None:
-    """The run that trained the weights with this digest: what run.json says if it is about them, else a search.
+def model_tags(model_sha256: str, models: Path) -> dict[str, str]:
+    """What a model is known by. Two settings may give the same weights; model.json tells them apart."""
+    return {MODEL_TAG: model_sha256, DESCRIPTION_TAG: sha256_of(models / DESCRIPTION)}
 
-    run.json is not DVC's: after `dvc checkout` the weights may be older than it.
+
+def run_of(store: Store, models: Path, tags: Mapping[str, str]) -> str | None:
+    """The run that trained this model: what run.json says if it is about this model, else a search of the store.
+
+    run.json is not DVC's: after `dvc checkout` the model may be older than it.
     """
     written = models / RUN_FILE
     if written.exists():
         said = read_json(written)
-        if said.get(MODEL_TAG) == digest and store.run_exists(said["run_id"]):
+        if said.get(DESCRIPTION_TAG) == tags[DESCRIPTION_TAG] and store.run_exists(said["run_id"]):
             return str(said["run_id"])
-    return store.find_run(digest)
+    return store.find_run(DESCRIPTION_TAG, tags[DESCRIPTION_TAG])
 
 
 def record_evaluation(

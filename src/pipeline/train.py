@@ -21,7 +21,7 @@ from pipeline.places import Places
 from pipeline.recording import origin_of, print_summary, record_training, shown, training_run, work_folder
 from pipeline.stage import run_stage
 from pipeline.training.classifier import OnEpoch, OnSteps, Values
-from pipeline.training.fit import Fit, fit
+from pipeline.training.fit import Fit, fit, require_device
 
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
@@ -38,7 +38,8 @@ class Training:
 
     def measured(self) -> dict[str, float]:
         """The values of metrics/train.json: what was learned, and how fast."""
-        return {**self.learned, "fit_s": round(self.fit.fit_s, 3), "samples_per_s": round(self.fit.samples_per_s, 1)}
+        speed = {"fit_s": round(self.fit.fit_s, 3), "samples_per_s": round(self.fit.samples_per_s, 1)}
+        return {**self.learned, **speed}
 
 
 def train(
@@ -60,7 +61,7 @@ def train(
             out/metrics/learning.json                   metrics of the kept epoch; epochs, steps
             out/metrics/train.json                      the same, fit_s and samples_per_s: differs from run to run
             out/plots/history.csv                       one row an epoch
-            work/                                       checkpoints; removed when all the rest is written
+            work/                                       checkpoints; the caller removes them once all is recorded
 
     Args:
         origin: digests of what the model comes from, for model.json.
@@ -76,9 +77,8 @@ def train(
     digest = save_model(out / "models", done.network, cfg.model, spec, list(card.classes), description)
     training = Training(done, card, spec, digest, learned(done))
     write_json(out / "metrics/learning.json", training.learned)
-    write_json(out / "metrics/train.json", training.measured())
+    write_json(out / "metrics/train.json", {**training.measured(), "model_sha256": digest})
     write_history(out / "plots/history.csv", done.history)
-    shutil.rmtree(work, ignore_errors=True)
     return training
 
 
@@ -107,6 +107,7 @@ def write_history(path: Path, history: list[Values]) -> None:
 def train_tracked(cfg: TrainConfig, places: Places) -> float:
     """Train within an MLflow run. Returns what a search looks at: the kept epoch's monitored metric, else the loss."""
     console = Console(soft_wrap=True)
+    require_device(cfg.trainer)
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
@@ -116,8 +117,9 @@ def train_tracked(cfg: TrainConfig, places: Places) -> float:
             on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
         )  # fmt: skip
         values = done.measured()
-        record_training(run, cfg, places, load_model(places.out / "models"), values)
+        record_training(run, cfg, places, load_model(places.out / "models"), values, done.fit.device)
         print_summary(console, "trained", summary(done, places), cfg.tracking, run)
+    shutil.rmtree(work, ignore_errors=True)  # not before: a kill while recording costs no training
     return values.get(cfg.trainer.monitor, values["train/loss"])
 
 

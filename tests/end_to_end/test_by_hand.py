@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from project_maker import Project
+from project_maker import Project, copy_of_the_checkout, lend_environment
 
 pytestmark = pytest.mark.slow
 TRAIN = (sys.executable, "-m", "pipeline.train")
@@ -74,14 +74,64 @@ def test_a_mistake_ends_with_its_code_and_leaves_nothing(
     assert not (project.root / "outputs").exists()
 
 
-def test_a_project_without_git_runs(project: Project, tmp_path: Path) -> None:
-    """A zip of the project: `make repro` turns DVC's need of git off; here the same by hand."""
-    from project_maker import copy_of_the_checkout
+def test_a_model_is_not_scored_on_data_it_was_not_split_from(project: Project) -> None:
+    """Another split's test images may be among those it learned from."""
+    project.run(*TRAIN)
+    (models,) = project.root.glob("outputs/train/*/models")
+    project.run("dvc", "exp", "run", "-S", "data.split_seed=1")
+    score = (sys.executable, "-m", "pipeline.evaluate", f"evaluate.model_folder={models}", "data.split_seed=1")
+    done = project.run(*score, expect=1)
 
-    bare = Project(copy_of_the_checkout(tmp_path / "zip"))
-    bare.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 1")
-    bare.run("dvc", "config", "--local", "core.no_scm", "true")
-    done = bare.repro()
+    assert "was trained on other data than data/processed now holds" in done.text
+
+
+def test_a_missing_model_is_one_line(project: Project) -> None:
+    done = project.run(sys.executable, "-m", "pipeline.evaluate", "evaluate.model_folder=nope", expect=1)
+    assert done.text.strip().endswith("is missing: train a model first: `dvc repro train`")
+    assert len(done.text.strip().splitlines()) == 1
+
+
+def test_a_training_that_diverges_says_so(project: Project) -> None:
+    """Exit code 1, one message, the run FAILED with the reason, no model."""
+    done = project.run(*TRAIN, "optimizer=sgd", "optimizer.lr=1000000000.0", expect=1)
+
+    assert "train: error: the training diverged: train/loss" in done.text
+    assert "Traceback" not in done.text
+    newest = project.all_runs()[0]
+    assert newest.info.status == "FAILED"
+    assert "the training diverged" in newest.data.tags["exit.reason"]
+    assert not list(project.root.glob("outputs/train/*/models"))
+
+
+def test_a_device_that_is_not_there_is_one_line(project: Project) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the GPU")
+    done = project.run(*TRAIN, "trainer=gpu", expect=2)
+    assert done.text.strip().startswith("train: error: trainer.accelerator=gpu, but torch finds no CUDA GPU here.")
+
+
+def test_own_data_that_changed_is_read_again(project: Project, tmp_path: Path) -> None:
+    """There, back, other content, there again: DVC's run cache must not answer with the old content."""
+    rows = [f"{n},{n * 2},{'ab'[n % 2]}" for n in range(40)]
+    table, own = tmp_path / "own.csv", ("-S", "data=table", "-S", "data.label=k")
+    table.write_text("\n".join(["x,y,k", *rows]) + "\n")
+    project.run("dvc", "exp", "run", *own, "-S", f"data.path={table}")
+    project.run("dvc", "exp", "run")
+    table.write_text("\n".join(["x,y,k", *rows, "40,80,a", "41,82,b"]) + "\n")
+    done = project.run("dvc", "exp", "run", *own, "-S", f"data.path={table}")
 
     assert done.ran == ["configure", "download", "preprocess", "train", "evaluate"]
+    assert (project.root / "data/raw/table.csv").read_bytes() == table.read_bytes()
+
+
+def test_a_project_without_git_runs(tmp_path: Path) -> None:
+    """A zip of the project: `make repro` tells DVC to do without."""
+    bare = Project(copy_of_the_checkout(tmp_path / "zip"))
+    bare.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 1")
+    lend_environment(bare)
+    done = bare.run("make", "repro")
+
+    assert set(done.ran) >= {"download", "preprocess", "train", "evaluate"}
     assert [run.data.tags["git.commit"] for run in bare.all_runs()] == ["none"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from project_maker import ROOT, Project
+from project_maker import ROOT, Project, lend_environment
 
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,16 +57,6 @@ PLACEHOLDERS: dict[str, Callable[[Project, Path], str]] = {
     "/home/me/irises.csv": lambda project, folder: str(irises(folder / "irises.csv")),
     "outputs/train/2026-01-31_12-00-00-000000/models": lambda project, folder: latest_model(project),
 }
-
-
-def lend_environment(project: Project) -> None:
-    """A .venv that `make` finds ready: links to the one that runs this test, so nothing is installed into that."""
-    own = project.root / ".venv"
-    own.mkdir(exist_ok=True)
-    for entry in Path(sys.prefix).iterdir():
-        if entry.name != ".ready" and not (own / entry.name).exists():
-            (own / entry.name).symlink_to(entry)
-    (own / ".ready").touch()
 
 
 def test_the_readme_has_the_commands_that_are_left_out_here() -> None:

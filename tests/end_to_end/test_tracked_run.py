@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.tracking import DESCRIPTION_TAG
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
@@ -106,15 +107,42 @@ print("equal")
     assert done.stdout.strip() == "equal", done.stderr
 
 
-def test_a_dirty_tree_is_kept_as_a_patch(project: Project) -> None:
+def test_a_clean_commit_is_clean_while_dvc_works_on_it(project: Project) -> None:
+    """DVC has removed committed metrics and plots when train starts; that is no change of the code."""
+    project.run("dvc", "repro", "--force")
+    run = project.store.client.get_run(json.loads((project.root / "models/run.json").read_text())["run_id"])
+
+    assert run.data.tags["git.dirty"] == "false"
+    assert run.data.tags["git.commit"] == project.git("rev-parse", "HEAD").strip()
+    assert not Path(run.info.artifact_uri.removeprefix("file://"), "code").exists()
+
+
+def test_a_dirty_tree_is_kept_as_a_patch_of_the_code_alone(project: Project) -> None:
     project.edit("src/pipeline/train.py", '"""From arrays', '"""Straight from arrays')
     project.repro()
-    run_id = json.loads((project.root / "models/run.json").read_text())["run_id"]
-    run = project.store.client.get_run(run_id)
+    run = project.store.client.get_run(json.loads((project.root / "models/run.json").read_text())["run_id"])
 
     assert run.data.tags["git.dirty"] == "true"
     patch = Path(run.info.artifact_uri.removeprefix("file://"), "code/uncommitted.patch").read_text()
+    assert re.findall(r"^diff --git a/(\S+)", patch, re.MULTILINE) == ["src/pipeline/train.py"]
     assert '+"""Straight from arrays' in patch
+
+
+def test_scores_go_to_the_run_with_these_settings_though_another_has_equal_weights(project: Project) -> None:
+    """`trainer.monitor` changes nothing where the last epoch is the best by both; model.json tells the runs apart."""
+    first = json.loads((project.root / "models/run.json").read_text())
+    project.edit("conf/trainer/default.yaml", "monitor: val/loss", "monitor: val/accuracy")
+    project.repro()
+    second = json.loads((project.root / "models/run.json").read_text())
+    assert second["model.sha256"] == first["model.sha256"]  # else this test shows nothing
+    project.edit("conf/trainer/default.yaml", "monitor: val/accuracy", "monitor: val/loss")
+    project.edit("conf/evaluate/default.yaml", "num_calibration_bins: 15", "num_calibration_bins: 6")
+    done = project.repro()
+
+    (run_id,) = re.findall(r"run +([0-9a-f]{32}) in experiment", done.text)
+    run = project.store.client.get_run(run_id)
+    assert run.data.params["trainer.monitor"] == "val/loss"
+    assert json.loads(run.data.tags["param_drift"]) == {"evaluate.num_calibration_bins": ["15", "6"]}
 
 
 def test_a_restored_training_is_scored_in_a_run_that_trained_it(project: Project) -> None:
@@ -134,14 +162,14 @@ def test_a_restored_training_is_scored_in_a_run_that_trained_it(project: Project
 
 def test_a_run_deleted_from_the_store_does_not_stop_evaluate(project: Project) -> None:
     """Its scores go into a new run, and the terminal says so."""
-    digest = json.loads((project.root / "models/run.json").read_text())["model.sha256"]
+    digest = json.loads((project.root / "models/run.json").read_text())["model.json.sha256"]
     deleted = []
-    while run_id := project.store.find_run(digest):  # runs by hand may have made the same weights
+    while run_id := project.store.find_run(DESCRIPTION_TAG, digest):  # there may be one by hand, too
         project.store.client.delete_run(run_id)
         deleted.append(run_id)
     project.edit("conf/evaluate/default.yaml", "num_calibration_bins: 15", "num_calibration_bins: 8")
     done = project.repro()
-    made = project.store.find_run(digest)
+    made = project.store.find_run(DESCRIPTION_TAG, digest)
     for run_id in deleted:
         project.store.client.restore_run(run_id)
 
@@ -165,8 +193,9 @@ def test_a_training_cut_short_goes_on_in_its_run_and_ends_with_the_same_weights(
     assert "going on after epoch" in resumed.text
     again = project.store.client.get_run(cut.info.run_id)
     assert again.info.status == "FINISHED"
-    steps = [point.step for point in project.store.client.get_metric_history(cut.info.run_id, "train/loss")]
-    assert steps == list(range(60))
+    for metric in ("train/loss", "epoch_s"):
+        steps = [point.step for point in project.store.client.get_metric_history(cut.info.run_id, metric)]
+        assert sorted(steps) == list(range(60)), metric
     project.run(sys.executable, "-m", "pipeline.train")
     (whole,) = project.root.glob("outputs/train/*/models/model.safetensors")
     assert whole.read_bytes() == weights

@@ -34,9 +34,9 @@ def test_a_point_repeated_after_resuming_is_not_recorded_twice(store: Store) -> 
         run.metric_points([("loss", 2.0, 0), ("loss", 1.5, 1)])
     with store.run("mnist", "one", resume=run.id) as run:
         run.metrics({"loss": 1.5}, step=1)
-        run.metric_points([("loss", 1.25, 1), ("loss", 1.0, 2)])
+        run.metric_points([("loss", 1.25, 1), ("loss", 1.0, 2)])  # an epoch may come out otherwise in its time only
     history = [(point.step, point.value) for point in store.client.get_metric_history(run.id, "loss")]
-    assert history == [(0, 2.0), (1, 1.5), (1, 1.25), (2, 1.0)]
+    assert history == [(0, 2.0), (1, 1.5), (2, 1.0)]
 
 
 @pytest.mark.parametrize("lost", ["deleted", "never there"])

@@ -96,10 +96,10 @@ def test_the_run_that_made_a_model_is_found_by_its_digest_newest_first_and_not_d
     for experiment in ("one", "two", "three"):
         with store.run(experiment, "run", tags={MODEL_TAG: "abc"}) as run:
             ids.append(run.id)
-    assert store.find_run("abc") == ids[2]
+    assert store.find_run(MODEL_TAG, "abc") == ids[2]
     store.client.delete_run(ids[2])
-    assert store.find_run("abc") == ids[1]
-    assert store.find_run("unknown") is None
+    assert store.find_run(MODEL_TAG, "abc") == ids[1]
+    assert store.find_run(MODEL_TAG, "unknown") is None
 
 
 def test_a_deleted_run_does_not_exist(store: Store) -> None:

@@ -110,12 +110,14 @@ class DataConfig(DownloadData, PreprocessData):
     def _kind_and_keys_agree(self) -> DataConfig:
         needed = {"idx": ["files"], "image_folder": ["path", "color", "test_fraction"], "package": [],
                   "table": ["path", "label", "test_fraction"]}[self.kind]  # fmt: skip
-        for key in ("files", "path", "label", "color", "test_fraction"):
-            given = getattr(self, key) is not None
+        optional = {"idx": ["archive", "transpose"], "image_folder": ["image_shape"]}.get(self.kind, [])
+        for key in ("files", "archive", "transpose", "path", "label", "color", "image_shape", "test_fraction"):
+            given = getattr(self, key) is not None and getattr(self, key) is not False
             if key in needed and not given:
                 raise ValueError(f"data.{key} is needed for data.kind={self.kind}: give data.{key}=…")
-            if given and key not in needed:
-                raise ValueError(f"data.{key} means nothing for data.kind={self.kind}: leave it null")
+            if given and key not in [*needed, *optional]:
+                unset = "false" if key == "transpose" else "null"
+                raise ValueError(f"data.{key} means nothing for data.kind={self.kind}: leave it {unset}")
         if self.classes and len(set(self.classes)) < len(self.classes):
             raise ValueError("data.classes names a class twice")
         if self.test_fraction == 0:
@@ -235,7 +237,7 @@ class TrackingConfig(Section):
 
     experiment: Annotated[str, Field(min_length=1, max_length=200)]
     run_name: Annotated[str, Field(min_length=1, max_length=200)] | None  # null: made from what differs
-    step_metrics_every: Count  # optimizer steps between two points of train/loss_step and train/accuracy_step
+    step_metrics_every: Count  # optimizer steps between two points of train/loss_step
     progress: bool  # a live progress bar, where the output is a terminal
 
 

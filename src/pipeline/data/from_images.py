@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.config.schema import PreprocessData
-from pipeline.data.labels import TextLabels
+from pipeline.data.labels import TextLabels, discovered_classes
 from pipeline.data.source import CHUNK_BYTES, Part, RawNote, Source
 from pipeline.errors import DataContractError
 
@@ -34,7 +34,7 @@ def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     for name in _names(tar):
         part, folder, _ = name.split("/", 2)
         seen.setdefault(part, TextLabels()).add([folder])
-    classes = cfg.classes or tuple(sorted(seen["train" if "train" in seen else "all"].texts))
+    classes = cfg.classes or discovered_classes(seen["train" if "train" in seen else "all"])
     first_name, first = next(_images(tar, "train" if "train" in seen else "all", cfg))
     parts = {
         part: Part(

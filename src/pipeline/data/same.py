@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.schema import DataConfig, PreprocessData
 from pipeline.data.card import DataCard
@@ -16,12 +17,25 @@ def require_same_data(cfg: DataConfig, processed: Path) -> None:
         DataContractError: there is none yet.
         ConfigError: it was made with other settings; the message names them.
     """
-    made_with = DataCard.read(processed / "data_card.json").made_with
+    made_with = dict(DataCard.read(processed / "data_card.json").made_with)
     asked = cfg.model_dump(mode="json", include=set(PreprocessData.model_fields))
-    differing = [key for key in asked if asked[key] != made_with.get(key)]
+    asked |= {"kind": cfg.kind, "path": cfg.path}
+    made_with |= _downloaded(processed.parents[1] / "dvc.lock")
+    differing = [key for key in asked if key in made_with and asked[key] != made_with[key]]
     if differing:
-        settings = ", ".join(f"data.{key}={made_with.get(key)} (asked for: {asked[key]})" for key in differing)
+        settings = ", ".join(f"data.{key}={made_with[key]} (asked for: {asked[key]})" for key in differing)
         raise ConfigError(
             f"{processed} was made with {settings}. Stages by hand only read it. Make it anew with the same overrides: "
             f"`dvc exp run -S …`; or edit conf/ and run `dvc repro preprocess`; or leave the overrides of data out"
         )
+
+
+def _downloaded(lock: Path) -> dict[str, Any]:
+    """Kind and path of what download fetched last, as DVC wrote it down; empty before it ran."""
+    import yaml
+
+    if not lock.exists():
+        return {}
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    watched = stages.get("download", {}).get("params", {}).get("params.yaml", {})
+    return {key.removeprefix("data."): value for key, value in watched.items() if key in ("data.kind", "data.path")}

@@ -11,20 +11,22 @@ import os
 
 from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import leaderboard_url, run_url
-from pipeline.tracking.provenance import Provenance, model_requirements, provenance
+from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
 from pipeline.tracking.run import DatasetRef, Run
-from pipeline.tracking.store import MODEL_TAG, Store
+from pipeline.tracking.store import DESCRIPTION_TAG, MODEL_TAG, Store
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded
 
 __all__ = [
+    "DESCRIPTION_TAG",
     "MODEL_TAG",
     "PATCH_FILE",
     "DatasetRef",
     "Provenance",
     "Run",
     "Store",
+    "dvc_tags",
     "leaderboard_url",
     "model_requirements",
     "provenance",

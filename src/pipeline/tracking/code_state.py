@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,18 @@ class GitProblem(Exception):
     """git is missing, or refused."""
 
 
-def code_state(root: Path) -> CodeState:
-    """Ask git about the work tree around ``root``. Neither the user's index nor the object store is touched."""
+def code_state(root: Path, leave_out: Collection[str] = ()) -> CodeState:
+    """Ask git about the work tree around ``root``. Neither the user's index nor the object store is touched.
+
+    Args:
+        leave_out: files and folders, relative to ``root``, that are results and no code.
+    """
     try:
         top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
         branch = _answer(top, "symbolic-ref", "--quiet", "--short", "HEAD") or "detached"
         commit = _answer(top, "rev-parse", "--quiet", "--verify", "HEAD")
-        changed = _changed_files(top)
+        results = {os.path.relpath(root.resolve() / path, top.resolve()) for path in leave_out}
+        changed = [path for path in _changed_files(top) if not _is_within(path, results)]
     except GitProblem as problem:
         return CodeState(remark=str(problem))
     patch, remark = _changes(top, commit, changed) if changed else (b"", "")
@@ -64,6 +69,10 @@ def _changed_files(top: Path) -> list[str]:
     """Paths, relative to ``top``, that differ from HEAD or are untracked and not ignored."""
     status = _git(top, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
     return [os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry]
+
+
+def _is_within(path: str, folders: Collection[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _within_limit(top: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:

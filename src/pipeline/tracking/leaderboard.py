@@ -17,7 +17,7 @@ SORT_BY = "metrics.`test/accuracy`"
 COLUMNS = (
     "attributes.`Models`",
     SORT_BY,
-    *(f"metrics.`{name}`" for name in ("test/loss", "kept_val_accuracy", "train/accuracy")),
+    *(f"metrics.`{name}`" for name in ("test/loss", "kept_val_accuracy", "kept_train_accuracy")),
     *(f"params.`{name}`" for name in ("model.units", "optimizer.name", "optimizer.lr")),
     *(f"params.`{name}`" for name in ("trainer.num_epochs", "trainer.batch_size", "data.name", "seed")),
 )

@@ -35,10 +35,30 @@ def provenance(root: Path, stages: Collection[str] = INPUT_STAGES) -> Provenance
         stages: whose outputs in dvc.lock to record. Those before the one that runs: its own entry, and any after it,
             still describe the run before.
     """
-    code = code_state(root)
+    code = code_state(root, dvc_results(root / "dvc.yaml"))
     tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", stages), **_version_tags(), **_machine_tags()}
     tags["command"] = shlex.join(["python", *sys.orig_argv[1:]])
     return Provenance(tags, code.patch)
+
+
+def dvc_results(pipeline: Path) -> list[str]:
+    """What the stages write, and dvc.lock: DVC removes or changes it while it runs, which is no change of the code.
+
+    Not what configure writes: params.yaml may hold the overrides of an experiment.
+    """
+    import yaml
+
+    if not pipeline.exists():
+        return []
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+    entries = [
+        entry
+        for name, stage in stages.items()
+        for kind in ("outs", "metrics", "plots")
+        for entry in stage.get(kind, [])
+        if name != "configure"
+    ]
+    return ["dvc.lock", *(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)]
 
 
 def dvc_tags(lock: Path, stages: Collection[str]) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Run:
         self.client = client
         self.id = run_id
         self.resumed = resumed
-        self._known: dict[str, set[tuple[int, str]]] = {}  # key -> points of a resumed run
+        self._known: dict[str, set[int]] = {}  # key -> steps that a resumed run has already
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings: dotted names to scalars or lists of scalars, written as JSON (strings as they are).
@@ -74,14 +74,14 @@ class Run:
     ) -> None:
         """Record numbers at one step; with ``model_id`` and ``dataset`` also as results of that model on that data."""
         points = [(key, value, step) for key, value in values.items()]
-        if model_id is None:
+        if model_id is None and dataset is None:
             self.metric_points(points)
         else:
             self._log_points(points, model_id, dataset)
 
     def metric_points(self, points: Iterable[tuple[str, float, int]]) -> None:
         """Record (key, value, step) points, NaN and infinity included. A resumed run gets no point twice."""
-        new = [point for point in points if not self.resumed or self._is_new(*point)]
+        new = [point for point in points if not self.resumed or self._is_new(point[0], point[2])]
         self._log_points(new, None, None)
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -183,8 +183,8 @@ class Run:
         for part in parts(metrics, METRICS_PER_CALL):
             self.client.log_batch(self.id, metrics=part)
 
-    def _is_new(self, key: str, value: float, step: int) -> bool:
+    def _is_new(self, key: str, step: int) -> bool:
+        """Whether the step has no point yet: an epoch that was logged but not saved is trained, and logged, again."""
         if key not in self._known:
-            history = self.client.get_metric_history(self.id, key)
-            self._known[key] = {(point.step, str(point.value)) for point in history}
-        return (step, str(float(value))) not in self._known[key]
+            self._known[key] = {point.step for point in self.client.get_metric_history(self.id, key)}
+        return step not in self._known[key]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL_TAG = "model.sha256"  # digest of models/model.safetensors: from a weights file to the run that made it
+MODEL_TAG = "model.sha256"  # digest of models/model.safetensors
+DESCRIPTION_TAG = "model.json.sha256"  # digest of models/model.json, which names weights, data, settings and code
 LIVE_TAG = "pipeline.live"  # token of the process that writes the run; gone when the run has ended
 REASON_TAG = "exit.reason"
 TRACEBACK_FILE = "failure/traceback.txt"
@@ -85,9 +86,9 @@ class Store:
         """Whether the run is in this store and not deleted."""
         return self._find(run_id) is not None
 
-    def find_run(self, model_sha256: str) -> str | None:
-        """The newest run, not deleted, that made the weights file with this digest."""
-        found = self._search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+    def find_run(self, tag: str, value: str) -> str | None:
+        """The newest run, not deleted, that has the tag with this value."""
+        found = self._search(f"tags.`{tag}` = '{value}'")
         return str(found[0].info.run_id) if found else None
 
     def reap(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline.config.schema import TrainConfig
+from pipeline.errors import PipelineError
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.optimizers import build_optimizer, build_scheduler, scheduler_settings
 from pipeline.training.metrics import EpochMetrics
@@ -80,11 +82,19 @@ class Classifier(pl.LightningModule):
         if self.trainer.val_dataloaders:
             values |= {f"val/{name}": float(value) for name, value in self.val_metrics.compute().items()}
         values["lr"] = self._lr
+        self._require_finite(values)
         self.history.append({"epoch": self.current_epoch, **values})
         epoch_s = time.perf_counter() - self._epoch_start_s
         self.on_steps("train/loss_step", [(step, float(loss)) for step, loss in self._step_losses])
         self._step_losses.clear()
         self.on_epoch(self.current_epoch, values | {"epoch_s": epoch_s})
+
+    def _require_finite(self, values: Values) -> None:
+        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise PipelineError(
+                f"the training diverged: {', '.join(wrong)} is no finite number in epoch {self.current_epoch + 1} (lr "
+                f"{self._lr:g}). Use a smaller optimizer.lr, or trainer.gradient_clip_norm=1.0"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.cfg.optimizer, self.network.parameters())

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from pipeline.config.schema import TrainConfig, TrainerConfig
 from pipeline.data.arrays import Split
+from pipeline.errors import ConfigError
 from pipeline.model.dense import DenseNetwork
 from pipeline.training.batches import Batches, EpochOrder
 from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
@@ -39,6 +40,7 @@ class Fit:
     first_epoch: int  # 0, or where a resumed training went on
     fit_s: float  # wall seconds of this process, validation and checkpoints included
     samples_per_s: float
+    device: str  # cpu or cuda:0
 
 
 def fit(
@@ -85,12 +87,31 @@ def fit(
         first_epoch=module.first_epoch,
         fit_s=fit_s,
         samples_per_s=len(epochs_here) * len(train.labels) / fit_s,
+        device=str(trainer.strategy.root_device),
     )
+
+
+def accelerator(cfg: TrainerConfig) -> str:
+    """`auto` is a CUDA GPU if there is one, else the CPU: the metrics' float64 sums exist on no other device."""
+    if cfg.accelerator != "auto":
+        return cfg.accelerator
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def require_device(cfg: TrainerConfig) -> None:
+    """Raise ConfigError if the device that is asked for is not there, or cannot compute in the precision asked for."""
+    if cfg.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator=gpu, but torch finds no CUDA GPU here. Use trainer.accelerator=auto or cpu, "
+            "or install a CUDA build of torch"
+        )
+    if cfg.precision == "16-mixed" and accelerator(cfg) == "cpu":
+        raise ConfigError("trainer.precision=16-mixed needs a GPU; on the CPU use 32-true or bf16-mixed")
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:
     return pl.Trainer(
-        accelerator=cfg.accelerator,
+        accelerator=accelerator(cfg),
         devices=1,
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
@@ -123,9 +144,7 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
 
 def early_stopping(cfg: TrainerConfig) -> Iterator[Callback]:
     if stop := cfg.early_stopping:
-        yield StopEarly(
-            cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta
-        )
+        yield StopEarly(cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta)
 
 
 class StopEarly(EarlyStopping):
