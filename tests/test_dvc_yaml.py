@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +88,14 @@ def test_params_yaml_is_the_composition_of_conf() -> None:
 def test_no_setting_is_templated_into_dvc_yaml() -> None:
     """DVC resolves ${…} before configure runs, so it would be stale by one run."""
     assert "${" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+
+
+def test_dvc_lock_was_written_by_the_code_that_is_here() -> None:
+    """Else a fresh clone runs stages again for nothing and ends with a changed dvc.lock."""
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    locked = {
+        dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"] if dep["path"].endswith(".py")
+    }
+    here = {path: hashlib.md5((ROOT / path).read_bytes(), usedforsecurity=False).hexdigest() for path in locked}
+
+    assert here == locked

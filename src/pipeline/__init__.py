@@ -5,5 +5,6 @@ import os
 # Both are read once, when torch loads its libraries, so they are set before anything imports it.
 # Idle OpenMP threads sleep instead of spinning: beside other busy processes an epoch of MNIST took 2.9 s, not 25 s.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# MKL takes the same code path in every run on one machine, wherever its arrays lie in memory.
-os.environ.setdefault("MKL_CBWR", "AUTO")
+# Matrix products give the same bits in every run on one type of machine, with any number of threads. Without STRICT
+# one run in some dozens came out otherwise with two threads (docs/log.md).
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

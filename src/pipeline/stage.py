@@ -149,6 +149,10 @@ def explained(stage: str) -> Iterator[None]:
         _fail(stage, str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail(stage, "interrupted", 130)
+    except SystemExit as error:
+        if error.code in (130, 143):
+            print(f"{stage}: interrupted; under DVC, starting it again goes on from here", file=sys.stderr)
+        raise
     except Exception as error:
         message, exit_code = _known(error)
         if not message:

@@ -47,7 +47,7 @@ def refuse_blind_keys(values: Any, path: str = "") -> None:
 
 def did_you_mean(key: str) -> str:
     """` Did you mean …?` with the valid keys nearest to a dotted one; what there is beside it if none is near."""
-    known = sorted(set(valid_keys(Config)))
+    known = sorted(set(valid_keys(Config)) - {key})
     group, _, leaf = key.rpartition(".")
     while group and not any(k.startswith(f"{group}.") for k in known):
         group = group.rpartition(".")[0]
