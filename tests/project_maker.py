@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pipeline.tracking import Store
 
 ROOT = Path(__file__).parents[1]
+UNWATCHED = ("models/run.json", "metrics/train.json")
 GIT_IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
 
 
@@ -63,14 +65,19 @@ class Project:
         assert old in text, f"{file} has no {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
-    def back_to_commit(self, run_json: str) -> None:
+    def unwatched(self) -> dict[str, str]:
+        """The files that stages write and neither git nor DVC keeps."""
+        return {name: (self.root / name).read_text(encoding="utf-8") for name in UNWATCHED}
+
+    def back_to_commit(self, unwatched: Mapping[str, str]) -> None:
         """Undo what a test changed and remove what it made; outputs come from DVC's cache."""
         self.git("checkout", "--quiet", "--force", "main")
         self.git("clean", "--quiet", "--force", "-d")
         for made in ("outputs", "multirun", ".pipeline/checkpoints"):
             shutil.rmtree(self.root / made, ignore_errors=True)
         self.run("dvc", "checkout", "--force")
-        (self.root / "models/run.json").write_text(run_json, encoding="utf-8")
+        for name, text in unwatched.items():
+            (self.root / name).write_text(text, encoding="utf-8")
 
     @property
     def status(self) -> str:

@@ -21,6 +21,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(ready: Project) -> Iterator[Project]:
     """The ready project, put back after each test."""
-    run_json = (ready.root / "models/run.json").read_text(encoding="utf-8")
+    unwatched = ready.unwatched()
     yield ready
-    ready.back_to_commit(run_json)
+    ready.back_to_commit(unwatched)
