@@ -28,7 +28,8 @@ def configure(conf: Path, params: Path, *, composed_by_dvc: bool) -> list[str]:
     """Bring params.yaml up to date with conf/, unless DVC has composed it; check it either way.
 
     Returns:
-        The settings that differ from conf/, as `key=value, in conf/ …`; empty but under `dvc exp run -S`.
+        The settings that changed, as `key=value, was …`; under `dvc exp run` those that differ from conf/, as
+        `key=value, in conf/ …`. So overrides of an experiment are seen when they come and when they go.
 
     Raises:
         ConfigError: a wrong key, type, value or pair; params.yaml is left as it was.
@@ -36,19 +37,21 @@ def configure(conf: Path, params: Path, *, composed_by_dvc: bool) -> list[str]:
     text = compose_yaml(conf)
     if not composed_by_dvc:
         validate(Config, parse(text))
+        before = parse(params.read_text(encoding="utf-8")) if params.exists() else parse(text)
         write_text(params, text)
-        return []
+        return [f"{setting}, was {old}" for setting, old in _differences(parse(text), before)]
     found = parse(params.read_text(encoding="utf-8"))
     validate(Config, found)
-    return list(_differences(found, parse(text)))
+    return [f"{setting}, in conf/ {value}" for setting, value in _differences(found, parse(text))]
 
 
-def _differences(found: Any, conf: Any, path: str = "") -> Iterator[str]:
-    if isinstance(found, Mapping) and isinstance(conf, Mapping):
-        for key in sorted({*found, *conf}):
-            yield from _differences(found.get(key), conf.get(key), f"{path}.{key}" if path else str(key))
-    elif found != conf:
-        yield f"{path}={_short(found)}, in conf/ {_short(conf)}"
+def _differences(new: Any, other: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(`key=value`, the other value) of each setting that is not the same."""
+    if isinstance(new, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*new, *other}):
+            yield from _differences(new.get(key), other.get(key), f"{path}.{key}" if path else str(key))
+    elif new != other:
+        yield f"{path}={_short(new)}", _short(other)
 
 
 def _short(value: Any) -> str:
