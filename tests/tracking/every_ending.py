@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,10 @@ from pipeline.errors import PipelineError
 from pipeline.tracking import Store
 
 ROOT = Path(sys.argv[1])
+
+# Whoever runs the tests in the background (nohup, a CI service) may have them ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def sleep() -> None:
