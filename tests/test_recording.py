@@ -33,7 +33,7 @@ from pipeline.recording import (
     work_folder,
 )
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
-from pipeline.tracking.database import DATABASE, ensure_database
+from pipeline.tracking.database import DATABASE
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -142,18 +142,10 @@ def test_checkpoints_lie_outside_dvcs_outputs(project: Path) -> None:
 # ---------------------------------------------------------------- from a model to its run
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database, made once."""
-    root = tmp_path_factory.mktemp("database")
-    ensure_database(root)
-    return root / DATABASE
-
-
 @pytest.fixture
-def store(tmp_path: Path, database: Path) -> Store:
+def store(tmp_path: Path, empty_database: Path) -> Store:
     (tmp_path / "mlflow_artifacts").mkdir()
-    shutil.copy(database, tmp_path / DATABASE)
+    shutil.copy(empty_database, tmp_path / DATABASE)
     return Store(tmp_path)
 
 

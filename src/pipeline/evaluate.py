@@ -21,7 +21,7 @@ from pipeline.model.portable import Portable, load_model
 from pipeline.places import Places
 from pipeline.recording import evaluation_run, headline, print_summary, record_evaluation, shown
 from pipeline.reports import figures
-from pipeline.reports.scores import calibration, confusion_counts, per_class, scores, worst_errors
+from pipeline.reports.scores import Calibration, calibration, confusion_counts, per_class, scores, worst_errors
 from pipeline.stage import run_stage
 
 BATCH = 2048  # samples; only memory and speed depend on it
@@ -56,9 +56,10 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
     counts = confusion_counts(test.labels, log_probabilities.argmax(1), len(model.classes))
 
     _write_predictions(out / "predictions", log_probabilities, test, card, model)
-    _write_plots(out / "plots", log_probabilities, test, model.classes, cfg)
+    bins = calibration(np.exp(log_probabilities), test.labels, cfg.num_calibration_bins)
+    _write_plots(out / "plots", log_probabilities, test, model.classes, bins)
     with atomic_folder(out / "reports/figures") as folder:
-        _draw(folder, log_probabilities, test, counts, model, history, cfg)
+        _draw(folder, log_probabilities, test, counts, bins, model, history, cfg)
     write_json(out / "metrics/evaluate.json", found)
     return Evaluation(found, per_class(counts, model.classes), model)
 
@@ -101,11 +102,10 @@ def _write_predictions(
 
 
 def _write_plots(
-    folder: Path, log_probabilities: NDArray[np.float32], test: Split, classes: list[str], cfg: EvaluateSection
+    folder: Path, log_probabilities: NDArray[np.float32], test: Split, classes: list[str], bins: Calibration
 ) -> None:
     pairs = zip(test.labels, log_probabilities.argmax(1), strict=True)
     _write_csv(folder / "confusion.csv", ["actual", "predicted"], [[classes[a], classes[p]] for a, p in pairs])
-    bins = calibration(np.exp(log_probabilities), test.labels, cfg.num_calibration_bins)
     rows = [
         [f"{confidence:.6f}", f"{accuracy:.6f}", count]
         for confidence, accuracy, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True)
@@ -124,12 +124,12 @@ def _draw(
     log_probabilities: NDArray[np.float32],
     test: Split,
     counts: NDArray[np.int64],
+    bins: Calibration,
     model: Portable,
     history: Path | None,
     cfg: EvaluateSection,
 ) -> None:
     figures.save(figures.confusion_matrix(counts, model.classes), folder / "confusion_matrix.png")
-    bins = calibration(np.exp(log_probabilities), test.labels, cfg.num_calibration_bins)
     figures.save(figures.reliability_diagram(bins), folder / "reliability.png")
     if history is not None:
         table = _read_history(history)

@@ -6,7 +6,6 @@ import csv
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -83,10 +82,7 @@ def train(
 
 
 def input_spec(card: DataCard) -> InputSpec:
-    def frozen(value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    return InputSpec(tuple(card.image_shape), card.dtype, frozen(card.scaling["offset"]), frozen(card.scaling["scale"]))
+    return InputSpec.from_json({"shape": card.image_shape, "dtype": card.dtype, **card.scaling})
 
 
 def learned(done: Fit) -> dict[str, float]:

@@ -13,25 +13,9 @@ import pytest
 
 import pipeline
 from pipeline.tracking import Store
-from pipeline.tracking.database import DATABASE, ensure_database
+from pipeline.tracking.database import DATABASE
 
 SOURCES = Path(pipeline.__file__).parents[1]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops."""
-    mark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(mark)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, closed."""
-    root = tmp_path_factory.mktemp("empty_store")
-    ensure_database(root)
-    return root / DATABASE
 
 
 @pytest.fixture
