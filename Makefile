@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_COMPILE := pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line
 PYTEST_ARGS ?=
 
 # DVC runs each stage with the `python` it finds first
@@ -9,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint ui bench lock clean
+.PHONY: help setup peers repro test lint ui bench lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +23,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'installing the locked dependencies into .venv: a few minutes, once'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP_INSTALL) -r requirements.lock
+	$(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+peers: $(PEERS) ## add Keras and JAX to .venv, for the tests and benchmarks that compare with them
+
+$(PEERS): requirements-peers.lock $(READY)
+	$(PIP_INSTALL) --no-deps -r requirements-peers.lock
 	@touch $@
 
 repro: $(READY) ## run what must run: configure, download, preprocess, train, evaluate
@@ -43,9 +52,12 @@ ui: $(READY) ## open the store of runs in a browser (prints the link)
 bench: $(READY) ## measure against a hand-written loop, side by side
 	python benchmarks/fit.py
 
-lock: $(READY) ## renew requirements.lock from the ranges in pyproject.toml
-	pip-compile --quiet --upgrade --strip-extras --extra dev --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line --output-file requirements.lock pyproject.toml
+lock: $(READY) ## renew both lock files from the ranges in pyproject.toml
+	$(PIP_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	@sed -i.old "s/^\(torch==[0-9.]*\)+[a-z0-9]*/\1/" requirements.lock && rm requirements.lock.old  # the build (cpu, cuda) is the index's choice
+	$(PIP_COMPILE) --extra peers --constraint requirements.lock --output-file .venv/peers.all pyproject.toml
+	@awk -F '==' 'NR == FNR { locked[$$1]; next } /^[a-z]/ && !($$1 in locked)' requirements.lock .venv/peers.all > .venv/peers.new  # what comes on top
+	@mv .venv/peers.new requirements-peers.lock && rm .venv/peers.all
 
 clean: ## remove what can be made again; keeps mlflow.db, DVC's cache and .venv
 	rm -rf outputs multirun data/raw data/processed .pipeline dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

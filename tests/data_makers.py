@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import DownloadView, PreprocessData
+from pipeline.config.schema import DownloadView, PreprocessConfig, PreprocessData
 from pipeline.data.idx import write_idx
 from pipeline.data.source import RawNote, describe_file
 
@@ -71,9 +71,14 @@ def idx_file(values: Pixels, folder: Path) -> bytes:
 
 # ---------------------------------------------------------------- configuration
 
+DEFORM = {
+    "name": "deform", "copies": 3, "rotation_degrees": 10.0, "translation_px": 1.0, "scale": 0.1, "shear": 0.1,
+    "elastic_px": 0.9, "elastic_sigma_px": 4.0, "fill": 0, "seed": 0,
+}  # fmt: skip
 
-def preprocess_config(**changes: Any) -> PreprocessData:
-    """Three classes, a tenth for validation."""
+
+def preprocess_config(expand: dict[str, Any] | None = None, **changes: Any) -> PreprocessConfig:
+    """Three classes, a tenth for validation; expand: the group of that name, none if left out."""
     values: dict[str, Any] = {
         "name": "tiny",
         "label": None,
@@ -85,7 +90,8 @@ def preprocess_config(**changes: Any) -> PreprocessData:
         "validation_fraction": 0.1,
         "split_seed": 0,
     }
-    return PreprocessData(**values | changes)
+    data = PreprocessData.model_validate(values | changes)
+    return PreprocessConfig.model_validate({"data": data, "expand": expand or {"name": "none"}})
 
 
 def own_config(**changes: Any) -> DownloadView:

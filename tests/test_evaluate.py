@@ -21,7 +21,7 @@ from pipeline.files import read_json, sha256_of
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.portable import load_model, save_model
 from pipeline.preprocess import preprocess
-from pipeline.train import input_spec
+from pipeline.training.fit import input_spec
 
 HISTORY = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr\n0,1.0,0.5,{val},0.001\n1,0.9,0.6,{val},0.001\n"
 FILES = {

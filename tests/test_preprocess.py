@@ -23,7 +23,7 @@ from data_makers import (
     tree,
     write_raw,
 )
-from pipeline.config.schema import DownloadView, PreprocessData
+from pipeline.config.schema import DownloadView, PreprocessConfig, PreprocessData
 from pipeline.data.arrays import load_split, split_exists
 from pipeline.data.card import DataCard
 from pipeline.data.idx import write_idx
@@ -287,11 +287,9 @@ def test_the_whole_of_mnist_is_split_by_class_and_has_no_duplicates(tmp_path: Pa
     cfg = DownloadView.model_validate({key: values[key] for key in DownloadView.model_fields} | {"mirrors": []})
     download(cfg, tmp_path, tmp_path / "raw", str(REPO / os.environ["PIPELINE_MIRROR"]))
 
-    card = preprocess(
-        tmp_path / "raw",
-        tmp_path / "out",
-        PreprocessData.model_validate({key: values[key] for key in PreprocessData.model_fields}),
-    )
+    data = {key: values[key] for key in PreprocessData.model_fields}
+    whole = PreprocessConfig.model_validate({"data": data, "expand": {"name": "none"}})
+    card = preprocess(tmp_path / "raw", tmp_path / "out", whole)
 
     assert {split: facts["count"] for split, facts in card.splits.items()} == {
         "train": 54000, "validation": 6000, "test": 10000,

@@ -26,7 +26,8 @@ from pipeline.download import download
 from pipeline.files import read_json, sha256_of
 from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
-from pipeline.train import Training, input_spec, train
+from pipeline.train import Training, train
+from pipeline.training.fit import input_spec
 from training.training_makers import SimulatedCrash
 
 ORIGIN = {"data_sha256": "d", "config_sha256": "c", "code_sha256": "k"}

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.schema import PreprocessConfig, PreprocessData
+from pipeline.config.schema import DeformConfig, PreprocessConfig, PreprocessData
 from pipeline.data.card import DataCard
+from pipeline.data.expand import expand, expanded_facts
 from pipeline.data.from_idx import source_from_idx
 from pipeline.data.scaling import scaling_of
 from pipeline.data.source import Labels, RawNote, Source
 from pipeline.data.split import held_out
 from pipeline.data.suspicions import suspicions
-from pipeline.data.write import SPLITS, Assignment, write_splits
+from pipeline.data.write import SPLITS, Assignment, require_room, write_splits
 from pipeline.errors import DataContractError
 from pipeline.files import atomic_folder
 
 
-def preprocess(raw: Path, out: Path, cfg: PreprocessData) -> DataCard:
-    """Turn what download left into arrays, split and checked.
+def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
+    """Turn what download left into arrays, split, checked and, where cfg.expand says so, expanded.
 
     Reads   raw/source.json and the files it names
     Writes  out/{train,validation,test}/images.npy    uint8 (N, H, W), (N, H, W, 3) or (N, F); float32 (N, F)
@@ -31,16 +32,23 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessData) -> DataCard:
 
     Raises:
         DataContractError: the data cannot be trained on. Nothing is written in that case.
+        PipelineError: the disk has no room for it. Nothing is written either.
     """
     note = RawNote.read(raw)
-    if note.name != cfg.name:
+    if note.name != cfg.data.name:
         raise DataContractError(
-            f"{raw} holds {note.name}, but data.name={cfg.name}. Run: dvc repro, or with data={note.name}"
+            f"{raw} holds {note.name}, but data.name={cfg.data.name}. Run: dvc repro, or with data={note.name}"
         )
-    source = _open_source(raw, note, cfg)
-    assignment = assign_splits(source, cfg)
+    source = _open_source(raw, note, cfg.data)
+    assignment = assign_splits(source, cfg.data)
+    require_room(out, source, assignment, cfg.expand.copies if isinstance(cfg.expand, DeformConfig) else 0)
     with atomic_folder(out) as new:
         splits, duplicates = write_splits(new, source, assignment)
+        odd = suspicions(splits, duplicates)
+        expansion = None
+        if isinstance(cfg.expand, DeformConfig):
+            expansion = expand(new / "train", cfg.expand)
+            splits["train"] = expanded_facts(splits["train"], new / "train", expansion)
         card = DataCard(
             name=note.name,
             kind=note.kind,
@@ -50,9 +58,10 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessData) -> DataCard:
             scaling=scaling_of(new / "train" / "images.npy"),
             features=list(source.features) if source.features else None,
             splits=splits,
+            expansion=expansion,
             duplicates=duplicates,
             made_with=cfg.model_dump(mode="json"),
-            suspicions=suspicions(splits, duplicates),
+            suspicions=odd,
         )
         card.write(new / "data_card.json")
     print(summary(card))
@@ -116,6 +125,11 @@ def summary(card: DataCard) -> str:
     else:
         what = "images " + " x ".join(str(size) for size in card.image_shape)
     lines = [f"preprocess: {counts} {what}, {len(card.classes)} classes"]
+    if card.expansion:
+        originals, factor = card.expansion["originals"], card.expansion["factor"]
+        lines.append(
+            f"preprocess: train is {originals:,} images, each of them {factor:,} times: once as it is, then deformed"
+        )
     return "\n".join(lines + [f"preprocess: suspicious: {suspicion}" for suspicion in card.suspicions])
 
 
@@ -126,7 +140,7 @@ def main() -> None:
     run_stage(
         "preprocess",
         PreprocessConfig,
-        lambda cfg, places: preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg.data),
+        lambda cfg, places: preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg),
     )
 
 

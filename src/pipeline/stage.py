@@ -22,11 +22,13 @@ from typing import Any, TypeVar
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.places import Places, project_root
+from pipeline.processes import Rank
 
 UNWATCHED = ("tracking", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
 READ_PROCESSED = ("train", "evaluate")
+IN_PROCESSES = ("train",)  # what torchrun and SLURM may start several times
 NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
            errno.EROFS: "the folder is read-only", errno.EACCES: "no permission"}  # fmt: skip
 
@@ -61,6 +63,13 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
 
     overrides = sys.argv[1:]
     single = not any(word.startswith("-") for word in overrides)
+    if rank := Rank.of(os.environ):
+        _require_one_training(name, rank, single)
+        if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
+            record = parse(compose_yaml(root / "conf", overrides))
+            _check(name, record)
+            function(validate(config_class, visible(record, name, config_class)), Places(root, root, root, record))
+            return
     failures: list[Exception] = []
 
     def task(config: Any) -> Any:
@@ -82,12 +91,22 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
         raise failures[0]
 
 
+def _require_one_training(name: str, rank: Rank, single: bool) -> None:
+    if name not in IN_PROCESSES:
+        raise ConfigError(f"{rank.by} started {rank.world} processes, but this stage is one process: start it without")
+    if not single:
+        raise ConfigError(
+            f"{rank.by} starts the processes of one training. Leave out -m and the other switches, or leave out "
+            f"{rank.by}: a sweep starts the processes of each of its trainings by itself"
+        )
+
+
 def _check(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
     if name in READ_PROCESSED:
         from pipeline.data.same import require_same_data
 
-        require_same_data(whole.data, Path("data/processed"))
+        require_same_data(whole, Path("data/processed"))
 
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import load_split, split_exists
 from pipeline.data.card import DataCard
 from pipeline.files import atomic_file, write_json
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import load_model, save_model
 from pipeline.places import Places
-from pipeline.recording import origin_of, print_summary, record_training, shown, training_run, work_folder
+from pipeline.processes import Rank, require_processes
+from pipeline.recording import PROCESSED, origin_of, print_summary, record_training, shown, training_run, work_folder
 from pipeline.stage import run_stage
 from pipeline.training.classifier import OnEpoch, OnSteps, Values
-from pipeline.training.fit import Fit, fit, require_device
+from pipeline.training.fit import Fit, fit_processed, input_spec, require_device
+from pipeline.training.ranks import WEIGHTS, events
 
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
@@ -67,10 +71,8 @@ def train(
     """
     card = DataCard.read(processed / "data_card.json")
     spec = input_spec(card)
-    torch.manual_seed(cfg.seed)
-    network = DenseNetwork(cfg.model, spec, len(card.classes))
-    validation = load_split(processed, "validation") if split_exists(processed, "validation") else None
-    done = fit(network, load_split(processed, "train"), validation, cfg, work, console, on_epoch, on_steps)
+    in_processes = cfg.trainer.devices > 1 and Rank.of(os.environ) is None
+    done = (fit_in_processes if in_processes else fit_processed)(processed, work, cfg, console, on_epoch, on_steps)
 
     description = {"kept_epoch": done.kept_epoch, "num_epochs": len(done.history), "seed": cfg.seed, **origin}
     digest = save_model(out / "models", done.network, cfg.model, spec, list(card.classes), description)
@@ -81,8 +83,22 @@ def train(
     return training
 
 
-def input_spec(card: DataCard) -> InputSpec:
-    return InputSpec.from_json({"shape": card.image_shape, "dtype": card.dtype, **card.scaling})
+def fit_in_processes(
+    processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
+) -> Fit:
+    """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
+    for event in events(processed, work, cfg):
+        match event["event"]:
+            case "epoch":
+                on_epoch(event["epoch"], event["values"])
+            case "steps":
+                on_steps(event["name"], event["points"])
+            case "done":
+                told = event["fit"]
+    card = DataCard.read(processed / "data_card.json")
+    network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
+    network.load_state_dict(load_file(work / WEIGHTS))
+    return Fit(network=network.eval(), **told)
 
 
 def learned(done: Fit) -> dict[str, float]:
@@ -102,13 +118,17 @@ def write_history(path: Path, history: list[Values]) -> None:
 
 def train_tracked(cfg: TrainConfig, places: Places) -> float:
     """Train within an MLflow run. Returns what a search looks at: the kept epoch's monitored metric, else the loss."""
-    console = Console(soft_wrap=True)
     require_device(cfg.trainer)
+    rank = Rank.of(os.environ)
+    require_processes(cfg.trainer, rank)
+    if rank and rank.number > 0:
+        return take_part(cfg, places)
+    console = Console(soft_wrap=True)
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
         done = train(
-            places.inputs / "data/processed", places.out, work, cfg, origin.as_json(), console=console,
+            places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
             on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
             on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
         )  # fmt: skip
@@ -116,6 +136,21 @@ def train_tracked(cfg: TrainConfig, places: Places) -> float:
         record_training(run, cfg, places, load_model(places.out / "models"), values, done.fit.device)
         print_summary(console, "trained", summary(done, places), cfg.tracking, run)
     shutil.rmtree(work, ignore_errors=True)  # not before: a kill while recording costs no training
+    return monitored(cfg, values)
+
+
+def take_part(cfg: TrainConfig, places: Places) -> float:
+    """What the other processes of torchrun or SLURM do: compute with the first one, keep nothing, track nothing."""
+    with tempfile.TemporaryDirectory() as work:
+        done = fit_processed(
+            places.inputs / PROCESSED, Path(work), cfg, Console(quiet=True),
+            on_epoch=lambda *_: None, on_steps=lambda *_: None,
+        )  # fmt: skip
+    return monitored(cfg, done.history[-1])
+
+
+def monitored(cfg: TrainConfig, values: Mapping[str, float]) -> float:
+    """What a search looks at: the monitored metric, the training loss where there is no validation split."""
     return values.get(cfg.trainer.monitor, values["train/loss"])
 
 

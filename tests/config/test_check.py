@@ -12,6 +12,10 @@ from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
+DEFORM = {
+    "name": "deform", "copies": 9, "rotation_degrees": 10.0, "translation_px": 1.0, "scale": 0.1, "shear": 0.1,
+    "elastic_px": 0.9, "elastic_sigma_px": 4.0, "fill": 0, "seed": 0,
+}  # fmt: skip
 FILE = {"file": "a.gz", "sha256": "0" * 64, "sha256_gz": None}
 
 
@@ -43,7 +47,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, nearest: str) 
 
 def test_two_keys_of_the_same_name_are_both_offered() -> None:
     """`name` alone may be any group's; three are offered."""
-    assert "Did you mean data.name or loss.name or model.name?" in refusal({"trainer.name": "x"})
+    assert "Did you mean data.name or expand.name or loss.name?" in refusal({"trainer.name": "x"})
 
 
 def test_an_unknown_key_near_none_lists_what_there_is() -> None:
@@ -51,8 +55,8 @@ def test_an_unknown_key_near_none_lists_what_there_is() -> None:
     message = refusal({"xyzzy": 1})
 
     assert message == (
-        "xyzzy: there is no such key. There is: data, evaluate, loss, model, optimizer, scheduler, seed, tracking, "
-        "trainer."
+        "xyzzy: there is no such key. There is: data, evaluate, expand, loss, model, optimizer, scheduler, seed, "
+        "tracking, trainer."
     )
 
 
@@ -73,7 +77,7 @@ def test_a_key_in_a_misspelt_or_deep_group_is_found(key: str, nearest: str) -> N
 @pytest.mark.parametrize("key", ["seed.xyzzy", "xyzzy.xyzzy.xyzzy"])
 def test_a_key_in_no_group_lists_the_groups(key: str) -> None:
     """The list is never empty: what the nearest group above holds is shown."""
-    assert did_you_mean(key).startswith(" There is: data, evaluate, loss, model, ")
+    assert did_you_mean(key).startswith(" There is: data, evaluate, expand, loss, model, ")
 
 
 def test_a_missing_key_is_named() -> None:
@@ -142,6 +146,31 @@ def test_a_wrong_value_is_refused_by_key_and_value(key: str, value: Any) -> None
     assert message.endswith(f"found {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("copies", 0),
+        ("copies", 1.5),
+        ("rotation_degrees", -1.0),
+        ("rotation_degrees", 181.0),
+        ("translation_px", -0.5),
+        ("scale", 1.0),
+        ("shear", "0.1"),
+        ("elastic_px", float("nan")),
+        ("elastic_sigma_px", 0.0),
+        ("fill", 256),
+        ("fill", -1),
+        ("seed", None),
+    ],
+)
+def test_a_wrong_strength_is_refused(key: str, value: Any) -> None:
+    """The message has the key as the user wrote it, without the choice in between."""
+    message = refusal({"expand": DEFORM | {key: value}})
+
+    assert message.startswith(f"expand.{key}: ")
+    assert message.endswith(f"found {value!r}")
+
+
 @pytest.mark.parametrize("key", ["model.units.1", "data.image_shape.0"])
 def test_a_wrong_value_in_a_list_is_named_by_its_place(key: str) -> None:
     """The message counts from 0, as the configuration does."""
@@ -198,6 +227,11 @@ def test_a_key_of_another_optimizer_is_refused() -> None:
     assert refusal({"optimizer": SGD | {"rho": 0.9}}).startswith("optimizer.rho: there is no such key.")
 
 
+def test_a_strength_without_deformation_is_refused() -> None:
+    """expand=none deforms nothing; a strength there would be ignored in silence."""
+    assert refusal({"expand": {"name": "none", "copies": 9}}).startswith("expand.copies: there is no such key.")
+
+
 # ---------------------------------------------------------------- pairs
 
 
@@ -229,6 +263,14 @@ def test_nesterov_needs_momentum() -> None:
     message = refusal({"optimizer": SGD | {"nesterov": True, "momentum": 0.0}})
 
     assert message.endswith("optimizer.nesterov=true needs optimizer.momentum above 0")
+
+
+def test_a_table_has_no_images_to_deform() -> None:
+    message = refusal(
+        {"data.kind": "table", "data.path": "p", "data.label": "l", "data.test_fraction": 0.2, "expand": DEFORM}
+    )
+
+    assert message == "expand=deform deforms images, but data.kind=table has none: leave it expand=none"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from config.config_makers import CONF, NEEDED, composed, group_options
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.optimizers import build_optimizer, build_scheduler
 from pipeline.training.classifier import Classifier
-from pipeline.training.fit import build_trainer
+from pipeline.training.fit import build_trainer, require_device
 
 FILES = sorted(CONF.rglob("*.yaml"))
 NAMES = [str(file.relative_to(CONF)) for file in FILES]
@@ -113,10 +113,14 @@ def test_every_loss_is_built(option: str) -> None:
     assert float(module.loss(torch.zeros(2, 3), torch.tensor([0, 2]))) == pytest.approx(np.log(3), rel=1e-6)
 
 
-@pytest.mark.parametrize("option", [option for option in options("trainer") if option != "trainer=gpu"])
+@pytest.mark.parametrize("option", options("trainer"))
 def test_every_trainer_is_built(option: str, tmp_path: Path) -> None:
-    """Lightning takes the trainer's settings. That of the GPU is built where there is one."""
+    """Lightning takes the trainer's settings; where there is no GPU, those for GPUs are refused before that."""
     cfg = composed(option).trainer
+    if cfg.accelerator == "gpu" and not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="finds no CUDA GPU"):
+            require_device(cfg)
+        return
     trainer = build_trainer(cfg, tmp_path, [])
 
     assert (trainer.max_epochs, trainer.precision) == (cfg.num_epochs, cfg.precision)

@@ -8,29 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
+from model.rmsprop_reference import EPS, LR, RHO, Floats, gradients, rmsprop
 from pipeline.model.rmsprop import KerasRMSprop
-
-LR, RHO, EPS = 1e-3, 0.9, 1e-7
-NUM_STEPS = 200
-Floats = NDArray[np.float64]
-
-
-def gradients(shape: tuple[int, ...]) -> list[Floats]:
-    """One array a step; each entry has its own size, from 1e-9 (nearly dead) to 1e2."""
-    rng = np.random.default_rng(0)
-    sizes = 10.0 ** rng.uniform(-9, 2, shape)
-    return [rng.normal(size=shape) * sizes for _ in range(NUM_STEPS)]
-
-
-def reference(weight: Floats, steps: list[Floats]) -> Floats:
-    """Keras' RMSprop in NumPy, float64: eps inside the root."""
-    weight, velocity = weight.copy(), np.zeros_like(weight)
-    for gradient in steps:
-        velocity = RHO * velocity + (1 - RHO) * gradient**2
-        weight -= LR * gradient / np.sqrt(velocity + EPS)
-    return weight
 
 
 def stepped(optimizer: torch.optim.Optimizer, weight: torch.Tensor, steps: list[Floats]) -> torch.Tensor:
@@ -48,7 +28,7 @@ def start(dtype: torch.dtype, shape: tuple[int, ...] = (7, 5)) -> torch.Tensor:
 def test_200_steps_equal_numpy_in_float64(dtype: torch.dtype, tolerance: float) -> None:
     """To 1e-12 with float64 weights; with float32 to the rounding of 200 steps."""
     weight, steps = start(dtype), gradients((7, 5))
-    expected = reference(weight.detach().double().numpy(), steps)
+    expected = rmsprop(weight.detach().double().numpy(), steps)
 
     found = stepped(KerasRMSprop([weight], LR, RHO, EPS), weight, steps)
 
@@ -63,7 +43,7 @@ def test_it_is_not_torchs_rmsprop() -> None:
     stepped(KerasRMSprop([ours], LR, RHO, EPS), ours, steps)
     stepped(torch.optim.RMSprop([theirs], lr=LR, alpha=RHO, eps=EPS), theirs, steps)
 
-    np.testing.assert_allclose(ours.numpy(), reference(np.zeros(1), steps), rtol=1e-12)
+    np.testing.assert_allclose(ours.numpy(), rmsprop(np.zeros(1), steps), rtol=1e-12)
     assert theirs.item() / ours.item() > 300
 
 

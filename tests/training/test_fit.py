@@ -437,8 +437,8 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     """With the number of steps; without progress there is none."""
     changes = {"trainer.num_epochs": 1, "tracking.progress": True}
 
-    assert "1/6" in trained(tmp_path / "a", changes, terminal=True).printed
-    assert "1/6" not in trained(tmp_path / "b", changes | {"tracking.progress": False}, terminal=True).printed
+    assert "6/6" in trained(tmp_path / "a", changes, terminal=True).printed
+    assert "6/6" not in trained(tmp_path / "b", changes | {"tracking.progress": False}, terminal=True).printed
 
 
 def test_a_resumed_training_says_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def batches(sizes: tuple[int, ...] = (8, 8, 3), seed: int = 0) -> list[Batch]:
 def measured(parts: list[Batch]) -> EpochMetrics:
     metrics = EpochMetrics()
     for logits, labels in parts:
-        metrics.update(cross_entropy(logits, labels), logits, labels)
+        metrics.update(cross_entropy(logits, labels, reduction="sum"), logits, labels)
     return metrics
 
 
@@ -73,7 +73,7 @@ def test_a_reset_begins_anew() -> None:
     metrics = measured(batches(seed=1))
     metrics.reset()
     for logits, labels in batches(seed=2):
-        metrics.update(cross_entropy(logits, labels), logits, labels)
+        metrics.update(cross_entropy(logits, labels, reduction="sum"), logits, labels)
 
     assert values(metrics) == values(measured(batches(seed=2)))
 
@@ -83,11 +83,11 @@ def test_a_million_samples_are_counted_exactly() -> None:
     metrics = EpochMetrics()
     logits, labels = torch.tensor([[1.0, 0.0]]).expand(2**22, 2), torch.zeros(2**22, dtype=torch.int64)
     for _ in range(5):
-        metrics.update(torch.tensor(0.1), logits, labels)
-    metrics.update(torch.tensor(0.1), logits[:1], labels[:1] + 1)
+        metrics.update(torch.tensor([0.1 * 2**22], dtype=torch.float64), logits, labels)
+    metrics.update(torch.tensor([0.1], dtype=torch.float64), logits[:1], labels[:1] + 1)
 
     assert (int(metrics.correct), int(metrics.count)) == (5 * 2**22, 5 * 2**22 + 1)
-    assert values(metrics)["loss"] == pytest.approx(float(torch.tensor(0.1)), rel=1e-12)
+    assert values(metrics)["loss"] == pytest.approx(0.1, rel=1e-12)
 
 
 def test_no_graph_is_kept() -> None:

@@ -127,6 +127,31 @@ class DataConfig(DownloadData, PreprocessData):
         return self
 
 
+# ---------------------------------------------------------------- expansion
+
+
+class NoExpansion(Section):
+    name: Literal["none"]
+
+
+class DeformConfig(Section):
+    """Deformed copies of each training image beside it; turn, way, stretch and slant are drawn evenly for each copy."""
+
+    name: Literal["deform"]
+    copies: Count  # of each training image, the image itself not counted
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]  # turned by at most so much, to either side
+    translation_px: NotNegative  # moved by at most so much in x and in y
+    scale: Fraction  # stretched by a factor of 1 / (1 + scale) to 1 + scale
+    shear: Fraction  # slanted by at most so many pixels for each pixel of height
+    elastic_px: NotNegative  # root mean square of the elastic displacement in x and in y
+    elastic_sigma_px: Positive  # how far displacements are alike: sd of the Gaussian that smooths them
+    fill: Annotated[int, Field(ge=0, le=255)]  # value of what comes in from outside the image
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # decides the deformations, and nothing else
+
+
+ExpandConfig = Annotated[NoExpansion | DeformConfig, Field(discriminator="name")]
+
+
 # ---------------------------------------------------------------- model and training
 
 
@@ -218,12 +243,26 @@ class TrainerConfig(Section):
     num_epochs: Count
     batch_size: Count  # global: the images behind one optimizer step; the last step of an epoch may have fewer
     accelerator: Literal["cpu", "gpu", "auto"]
+    strategy: Literal["ddp", "fsdp"]  # how several devices share the work; means nothing on one
+    devices: Count  # on each machine; a device is a GPU, or a process on the CPU
+    num_nodes: Count  # machines; several want their processes started by torchrun or SLURM
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     num_threads: Count  # for matrix products on the CPU; more than cores makes small products ten times slower
     monitor: Literal["val/loss", "val/accuracy"]  # what "best" means; needs a validation split
     keep: Literal["best", "last"]  # which epoch's weights become the model
     early_stopping: EarlyStoppingConfig | None
     gradient_clip_norm: Positive | None  # null: no clipping
+
+    @model_validator(mode="after")
+    def _batches_divide_among_the_devices(self) -> TrainerConfig:
+        num_devices = self.devices * self.num_nodes
+        if self.batch_size % num_devices:
+            nearest = max(1, round(self.batch_size / num_devices)) * num_devices
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide among {num_devices} devices. It is the global size: "
+                f"use {nearest}, or a number of devices that divides {self.batch_size}"
+            )
+        return self
 
 
 class EvaluateSection(Section):
@@ -254,6 +293,7 @@ class DownloadConfig(Section):
 
 class PreprocessConfig(Section):
     data: PreprocessData
+    expand: ExpandConfig
 
 
 class TrainConfig(Section):
@@ -265,6 +305,16 @@ class TrainConfig(Section):
     trainer: TrainerConfig
     tracking: TrackingConfig
 
+    @model_validator(mode="after")
+    def _statistics_are_of_whole_batches(self) -> TrainConfig:
+        several = self.trainer.devices * self.trainer.num_nodes > 1
+        if several and self.model.normalization == "batch" and self.trainer.accelerator == "cpu":
+            raise ValueError(
+                "model.normalization=batch with several processes on the CPU would normalize each one's part of a batch "
+                "by itself (torch synchronizes it on GPUs only): use model.normalization=layer, or one device"
+            )
+        return self
+
 
 class EvaluateConfig(Section):
     evaluate: EvaluateSection
@@ -275,10 +325,15 @@ class Config(TrainConfig):
     """All of params.yaml."""
 
     data: DataConfig
+    expand: ExpandConfig
     evaluate: EvaluateSection
 
     @model_validator(mode="after")
     def _pairs_are_possible(self) -> Config:
+        if self.expand.name != "none" and self.data.kind == "table":
+            raise ValueError(
+                f"expand={self.expand.name} deforms images, but data.kind=table has none: leave it expand=none"
+            )
         if self.data.validation_fraction == 0:
             if self.trainer.keep == "best":
                 raise ValueError(

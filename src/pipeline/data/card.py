@@ -24,15 +24,22 @@ class SplitFacts(TypedDict):
     counts_per_class: dict[str, int]
     images_sha256: str  # of images.npy
     labels_sha256: str  # of labels.npy
-    blank_images: int  # of one single value; counted where values are uint8
+    blank_images: int  # of one single value; counted where values are uint8, among copies not
     label_range: list[int]  # smallest and largest label
 
 
 class Duplicates(TypedDict):
-    """Samples equal in every value, whatever their labels."""
+    """Samples equal in every value, whatever their labels. Deformed copies are not looked at."""
 
     within: dict[str, int]  # split -> samples that repeat an earlier one of the split
     across: dict[str, int]  # "train/test" -> samples of test that occur in train
+
+
+class Expansion(TypedDict):
+    """How the training split grew. Its first `originals` images are what it was; then copy 1 of each, copy 2, …"""
+
+    originals: int
+    factor: int  # images now / originals
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class DataCard:
     scaling: Scaling
     features: list[str] | None  # of a table
     splits: dict[str, SplitFacts]
+    expansion: Expansion | None  # of the training split, by the settings in made_with
     duplicates: Duplicates
     made_with: dict[str, Any]  # the configuration of preprocess
     suspicions: list[str]  # odd, but not against the contract

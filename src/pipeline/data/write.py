@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.card import Duplicates, SplitFacts
 from pipeline.data.source import Array, Labels, Source
+from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 
 SPLITS = ("train", "validation", "test")
@@ -39,6 +41,29 @@ class Written:
 def _fingerprints(flat: Array) -> Fingerprints:
     """64 bits of BLAKE2b for each row (n, values): among a million samples a chance of 3e-8 for a false duplicate."""
     return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in flat), dtype=np.uint64)
+
+
+def require_room(out: Path, source: Source, assignment: Assignment, copies: int) -> None:
+    """Look whether all that will be written fits on the disk of ``out``, before hours are spent on it.
+
+    copies: how many times the training split is written beside itself.
+
+    Raises:
+        PipelineError: it does not; the message has the bytes needed and found, and where.
+    """
+    sample_bytes = int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize + np.dtype(np.int64).itemsize
+    total = sum(len(where) for where in assignment.values())
+    num_train = sum(int((where == SPLITS.index("train")).sum()) for where in assignment.values())
+    needed = (total + copies * num_train) * sample_bytes
+    disk = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        fitting = (free // sample_bytes - total) // num_train
+        less = f", or take fewer copies: expand.copies={fitting}" if copies and fitting > 0 else ""
+        raise PipelineError(
+            f"{out}: expected room for {total + copies * num_train:,} samples, {needed / 1e6:,.0f} MB, "
+            f"found {free / 1e6:,.0f} MB free in {disk}. Nothing was written. Make room there{less}."
+        )
 
 
 def write_splits(out: Path, source: Source, assignment: Assignment) -> tuple[dict[str, SplitFacts], Duplicates]:
@@ -83,9 +108,14 @@ def _images_file(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[I
     """folder/images.npy with its header written, open for as many samples as ``shape`` promises."""
     folder.mkdir(parents=True)
     with open(folder / "images.npy", "wb") as file:
-        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        write_header(file, shape, np.dtype(dtype))
         yield file
+
+
+def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """The beginning of a .npy file. It is as long for any number of samples."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
 def _write_chunk(

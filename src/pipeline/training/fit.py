@@ -14,18 +14,22 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
 
 from pipeline.config.schema import TrainConfig, TrainerConfig
-from pipeline.data.arrays import Split
+from pipeline.data.arrays import Split, load_split, split_exists
+from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
-from pipeline.model.dense import DenseNetwork
-from pipeline.training.batches import Batches, EpochOrder
+from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.processes import Rank, world_size
 from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
+from pipeline.training.cpu import tuned_cpu
+from pipeline.training.loaders import Loaders
 from pipeline.training.progress import EpochProgress
 
-VALIDATION_BATCH = 2048  # samples; only memory and speed depend on it
 LAST, BEST = "last", "best"
 
 
@@ -55,10 +59,12 @@ def fit(
 ) -> Fit:
     """Train `network` in place.
 
+    With several devices this runs in a process of each; the weights are then in the network of rank 0.
+
     Args:
         work: holds checkpoints while the training goes; a training that was cut short goes on from there.
-        on_epoch: called with (epoch, metrics) after each epoch.
-        on_steps: called with (metric name, [(step, value), …]) after each epoch.
+        on_epoch: called with (epoch, metrics) after each epoch, in the process of rank 0.
+        on_steps: called with (metric name, [(step, value), …]) after each epoch, in the process of rank 0.
     """
     progress = EpochProgress(console, cfg.tracking.progress)
 
@@ -67,17 +73,16 @@ def fit(
         on_epoch(epoch, values)
 
     module = Classifier(network, cfg, epoch_done, on_steps)
-    loader = Batches(train.images, train.labels, cfg.trainer.batch_size, EpochOrder(len(train.labels), cfg.seed))
-    val_loader = Batches(validation.images, validation.labels, VALIDATION_BATCH, None) if validation else None
     checkpoint = work / f"{LAST}.ckpt"
-    with _threads(cfg.trainer.num_threads), _quiet_lightning():
+    with tuned_cpu(max(1, cfg.trainer.num_threads // cfg.trainer.devices)), _quiet_lightning():
         trainer = build_trainer(cfg.trainer, work, [progress])
         start_s = time.perf_counter()
         trainer.fit(
-            module, loader, val_loader, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True
-        )
+            module, datamodule=Loaders(train, validation, cfg),
+            ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True,
+        )  # fmt: skip
         fit_s = time.perf_counter() - start_s
-    kept_epoch = _keep(network, cfg.trainer, module.history, work)
+    kept_epoch = _keep(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
     epochs_here = [row for row in module.history if row["epoch"] >= module.first_epoch]
     return Fit(
         network=network.cpu().eval(),
@@ -91,6 +96,21 @@ def fit(
     )
 
 
+def fit_processed(
+    processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
+) -> Fit:
+    """Train a new network on what preprocess left in `processed`."""
+    card = DataCard.read(processed / "data_card.json")
+    torch.manual_seed(cfg.seed)
+    network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
+    validation = load_split(processed, "validation") if split_exists(processed, "validation") else None
+    return fit(network, load_split(processed, "train"), validation, cfg, work, console, on_epoch, on_steps)
+
+
+def input_spec(card: DataCard) -> InputSpec:
+    return InputSpec.from_json({"shape": card.image_shape, "dtype": card.dtype, **card.scaling})
+
+
 def accelerator(cfg: TrainerConfig) -> str:
     """`auto` is a CUDA GPU if there is one, else the CPU: the metrics' float64 sums exist on no other device."""
     if cfg.accelerator != "auto":
@@ -99,12 +119,17 @@ def accelerator(cfg: TrainerConfig) -> str:
 
 
 def require_device(cfg: TrainerConfig) -> None:
-    """Raise ConfigError if the device that is asked for is not there, or cannot compute in the precision asked for."""
+    """Raise ConfigError if the devices that are asked for are not there, or cannot compute what is asked for."""
     if cfg.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError(
             "trainer.accelerator=gpu, but torch finds no CUDA GPU here. Use trainer.accelerator=auto or cpu, "
             "or install a CUDA build of torch"
         )
+    on_gpu = accelerator(cfg) == "gpu"
+    if on_gpu and cfg.devices > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={cfg.devices}, but torch finds {torch.cuda.device_count()} GPUs here")
+    if cfg.strategy == "fsdp" and not on_gpu:
+        raise ConfigError("trainer.strategy=fsdp needs GPUs (Lightning 2.6 refuses it elsewhere). Use trainer=ddp_cpu")
     if cfg.precision == "16-mixed" and accelerator(cfg) == "cpu":
         raise ConfigError("trainer.precision=16-mixed needs a GPU; on the CPU use 32-true or bf16-mixed")
 
@@ -112,19 +137,31 @@ def require_device(cfg: TrainerConfig) -> None:
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:
     return pl.Trainer(
         accelerator=accelerator(cfg),
-        devices=1,
+        strategy=strategy(cfg),
+        devices=cfg.devices,
+        num_nodes=cfg.num_nodes,
+        # torchrun's and SLURM's processes are found by Lightning itself; ours have the plain environment
+        plugins=[] if Rank.of(os.environ) else [LightningEnvironment()],
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
         callbacks=[*callbacks, *checkpoints(cfg, work), *early_stopping(cfg)],
-        gradient_clip_val=cfg.gradient_clip_norm,
         default_root_dir=work,
         logger=False,  # runs are tracked by pipeline.tracking, an epoch at a time
         enable_progress_bar=False,  # ours costs less and shows both metrics
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic=True,
-        use_distributed_sampler=False,
+        sync_batchnorm=True,  # without effect on one device
+        use_distributed_sampler=False,  # each process takes its part of each batch by itself
     )
+
+
+def strategy(cfg: TrainerConfig) -> Strategy | str:
+    if world_size(cfg) == 1:
+        return "auto"
+    if cfg.strategy == "fsdp":
+        return FSDPStrategy(state_dict_type="full")
+    return DDPStrategy(process_group_backend="nccl" if accelerator(cfg) == "gpu" else "gloo")
 
 
 def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
@@ -161,33 +198,26 @@ def better(metric: str) -> Any:
 
 def _keep(network: DenseNetwork, cfg: TrainerConfig, history: list[Values], work: Path) -> int:
     """Give the network the weights that are to be kept; the epoch they come from."""
-    if cfg.keep == "last":
+    if cfg.keep == "last" and cfg.strategy != "fsdp":
         return int(history[-1]["epoch"])
-    state = torch.load(work / f"{BEST}.ckpt", map_location="cpu", weights_only=True)
+    kept = BEST if cfg.keep == "best" else LAST
+    state = torch.load(work / f"{kept}.ckpt", map_location="cpu", weights_only=True)
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
     return int(state["epoch"])
 
 
 @contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Lightning's tips and remarks on hardware are not about this run; its errors are exceptions."""
-    logger = logging.getLogger("pytorch_lightning")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
         try:
             yield
         finally:
-            logger.setLevel(before)
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -1,6 +1,6 @@
 """Loss and accuracy of an epoch, from counts that stay tensors until the epoch's end.
 
-Shapes: B batch, C classes.
+Shapes: N samples of some steps, S steps, C classes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class EpochMetrics(Metric):
         self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, mean_loss: Tensor, logits_BC: Tensor, labels_B: Tensor) -> None:
-        """Add a batch, given the mean of its losses."""
-        self.loss_sum += mean_loss.detach().double() * len(labels_B)
-        self.correct += (logits_BC.argmax(1) == labels_B).sum()
-        self.count += len(labels_B)
+    def update(self, loss_sums_S: Tensor, logits_NC: Tensor, labels_N: Tensor) -> None:
+        """Add some steps at once, given the sum of each one's losses."""
+        self.loss_sum += loss_sums_S.detach().double().sum()
+        self.correct += (logits_NC.argmax(1) == labels_N).sum()
+        self.count += len(labels_N)
 
     def compute(self) -> dict[str, Tensor]:
         """`loss` and `accuracy`, both over `count` samples."""

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.training.classifier import Classifier
+from pipeline.training.classifier import Classifier, loaders_of
 
 REFRESH_S = 0.1  # reading the running loss waits for the device, so it is not done at every step
 
@@ -37,7 +37,7 @@ class EpochProgress(pl.Callback):
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
             name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._task = self._bar.add_task(name, total=float(trainer.num_training_batches), now="")
+            self._task = self._bar.add_task(name, total=float(loaders_of(trainer).steps_per_epoch), now="")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -48,8 +48,12 @@ class EpochProgress(pl.Callback):
             assert isinstance(pl_module, Classifier)
             seen = pl_module.train_metrics
             text = f"loss {float(seen.loss_sum / seen.count):.4f}  accuracy {float(seen.correct / seen.count):.4f}"
-            self._bar.update(self._task, completed=batch_idx + 1, now=text)
+            self._bar.update(self._task, completed=self._steps_done(trainer), now=text)
             self._bar.refresh()
+
+    @staticmethod
+    def _steps_done(trainer: pl.Trainer) -> int:
+        return trainer.global_step - trainer.current_epoch * loaders_of(trainer).steps_per_epoch
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._bar:

@@ -1,0 +1,183 @@
+"""Test accuracy of the book's run with several seeds, beside that of the same program in Keras.
+
+Use:  make peers && PIPELINE_MIRROR=FOLDER python benchmarks/book_seeds.py --write
+
+For each seed in turn: ours, then Keras on JAX in a process of its own, which draws its own initial weights and shuffles
+by itself. 60,000 images to train on, 10,000 to test, counted as integers; no seed is left out. The clock of ours is
+Fit.fit_s: Lightning, shuffling, metrics, checkpoints, no tracking. The clock of Keras is model.fit, without a progress
+bar, with its compilation, which each process pays anew; so the epochs after the first are given too.
+"""
+
+from __future__ import annotations
+
+import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+import torch
+from results_page import write_section
+from rich.console import Console
+from scipy.stats import ttest_ind
+
+from pipeline.config.check import validate
+from pipeline.config.compose import compose_yaml, parse
+from pipeline.config.schema import DownloadConfig, PreprocessConfig, TrainConfig
+from pipeline.data.arrays import load_split
+from pipeline.download import download
+from pipeline.evaluate import predict_log_probabilities
+from pipeline.model.portable import load_model
+from pipeline.preprocess import preprocess
+from pipeline.stage import visible
+from pipeline.train import train
+
+ROOT = Path(__file__).parents[1]
+SECTION, PAGE = "book_seeds", ROOT / "docs/results.md"
+NUM_TEST = 10_000
+QUIET = Console(quiet=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training."""
+
+    right: int  # of 10,000
+    fit_s: float
+    epochs_s: list[float]
+    versions: str
+
+
+def record(seed: int) -> dict[str, Any]:
+    return parse(compose_yaml(ROOT / "conf", ["+experiment=book", f"seed={seed}", "tracking.progress=false"]))
+
+
+def prepare(folder: Path) -> Path:
+    """MNIST from PIPELINE_MIRROR, by the first two stages. Returns the folder of arrays."""
+    values = record(seed=0)
+    cfg = validate(DownloadConfig, visible(values, "download", DownloadConfig))
+    download(cfg.data, folder, folder / "raw", os.environ.get("PIPELINE_MIRROR"))
+    preprocess(
+        folder / "raw",
+        folder / "processed",
+        validate(PreprocessConfig, visible(values, "preprocess", PreprocessConfig)),
+    )
+    return folder / "processed"
+
+
+def ours(processed: Path, seed: int) -> Result:
+    cfg = validate(TrainConfig, visible(record(seed), "train", TrainConfig))
+    epochs_s: list[float] = []
+    with tempfile.TemporaryDirectory() as out:
+        done = train(
+            processed, Path(out), Path(out) / "work", cfg, {}, console=QUIET,
+            on_epoch=lambda _, values: epochs_s.append(values["epoch_s"]), on_steps=lambda *_: None,
+        )  # fmt: skip
+        model = load_model(Path(out) / "models")
+    test = load_split(processed, "test")
+    right = int((predict_log_probabilities(model, test.images).argmax(1) == test.labels).sum())
+    versions = f"torch {torch.__version__}, pytorch-lightning {pytorch_lightning.__version__}"
+    return Result(right, done.fit.fit_s, epochs_s, versions)
+
+
+def keras(processed: Path, seed: int) -> Result:
+    """In a process of its own; KERAS_HOME keeps Keras from writing settings into the home folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": folder, "JAX_PLATFORMS": "cpu"}
+        result = Path(folder) / "result.json"
+        script = Path(__file__).with_name("keras_book.py")
+        subprocess.run((sys.executable, script, processed, str(seed), result), env=environment, check=True)
+        return Result(**json.loads(result.read_text()))
+
+
+# ---------------------------------------------------------------- what is said of it
+
+
+def report(results: dict[str, list[Result]]) -> str:
+    """A section of docs/results.md; the n-th result of each is that of seed n."""
+    mine, theirs = results.values()
+    rows = [
+        *(
+            [f"seed {seed}, right of {NUM_TEST:,}", f"{our.right:,}", f"{their.right:,}"]
+            for seed, (our, their) in enumerate(zip(mine, theirs, strict=True))
+        ),
+        row("accuracy, mean ± sd", results, accuracy),
+        row("fit, s: median (min–max)", results, lambda of: spread([one.fit_s for one in of])),
+        row("an epoch after the first, s", results, lambda of: spread([s for one in of for s in one.epochs_s[1:]])),
+    ]
+    table = [["", *results], ["---"] * 3, *rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    return "\n".join([machine(mine[0], theirs[0]), "", *lines, "", difference(mine, theirs)])
+
+
+def row(title: str, results: dict[str, list[Result]], say: Callable[[list[Result]], str]) -> list[str]:
+    return [title, *(say(of) for of in results.values())]
+
+
+def accuracy(results: list[Result]) -> str:
+    """A share; its sd is that of the seeds (n - 1)."""
+    shares = [result.right / NUM_TEST for result in results]
+    if len(shares) == 1:
+        return f"{shares[0]:.4f} (one seed)"
+    return f"{statistics.mean(shares):.4f} ± {statistics.stdev(shares):.4f}, n = {len(shares)}"
+
+
+def spread(values_s: list[float]) -> str:
+    return f"{statistics.median(values_s):.2f} ({min(values_s):.2f}–{max(values_s):.2f})"
+
+
+def difference(mine: list[Result], theirs: list[Result]) -> str:
+    """In percentage points, with Welch's interval: the two sds need not be equal."""
+    pairs = [[100 * result.right / NUM_TEST for result in results] for results in (mine, theirs)]
+    found = f"Ours minus Keras: {statistics.mean(pairs[0]) - statistics.mean(pairs[1]):+.3f} percentage points"
+    if len(mine) == 1:
+        return f"{found}, one seed."
+    low, high = ttest_ind(*pairs, equal_var=False).confidence_interval(0.95)
+    return f"{found}, 95 % interval (Welch) {low:+.3f} to {high:+.3f}."
+
+
+def machine(mine: Result, theirs: Result) -> str:
+    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    where = f"{len(cpus)} cores of {cpus[0].partition(': ')[2]}" if cpus else f"{os.cpu_count()} cores"
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{where}, no GPU, Python {platform.python_version()}. Ours: {mine.versions}; Keras: {theirs.versions}.\n"
+        f"In turn, seed by seed; load average at the end (1, 5, 15 minutes): {load}. Seconds without imports and "
+        "tracking;\nKeras' fit includes compilation, in each seed anew."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
+    parser.add_argument("--write", action="store_true", help=f"put the section {SECTION} into docs/results.md")
+    options = parser.parse_args()
+    if not (find_spec("keras") and find_spec("jax")):
+        sys.exit("Keras and JAX are not installed. Run: make peers")
+    results: dict[str, list[Result]] = {"ours": [], "Keras": []}
+    with tempfile.TemporaryDirectory() as folder:
+        processed = prepare(Path(folder))
+        for seed in range(options.seeds):
+            for name, run in (("ours", ours), ("Keras", keras)):
+                results[name].append(run(processed, seed))
+                last = results[name][-1]
+                print(f"seed {seed}  {name:<5}  {last.right:,} of {NUM_TEST:,}  {last.fit_s:.2f} s", flush=True)
+    markdown = report(results)
+    print(f"\n{markdown}")
+    if options.write:
+        write_section(PAGE, SECTION, markdown)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The sections of docs/results.md that a benchmark writes: each lies between two comments that name it.
+
+<!-- book_seeds -->
+…
+<!-- /book_seeds -->
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.files import write_text
+
+
+def write_section(path: Path, name: str, markdown: str) -> None:
+    """Put `markdown` in place of what lies between the two comments, all or nothing.
+
+    Raises:
+        PipelineError: a comment is missing or there twice, or they stand the wrong way round. Nothing is written.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = path.read_text(encoding="utf-8")
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed) or text.count(begin) + text.count(end) != 2:
+        raise PipelineError(
+            f"{path}: expected one line {begin} and, below it, one line {end}; found {text.count(begin)} and "
+            f"{text.count(end)}. Put them where the section belongs"
+        )
+    write_text(path, f"{before}{begin}\n\n{markdown.strip()}\n\n{end}{after}")
