@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from config.config_makers import CONF, NEEDED, composed, group_options
+from pipeline.errors import ConfigError
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.optimizers import build_optimizer, build_scheduler
 from pipeline.training.classifier import Classifier

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.preprocess import preprocess
 
 NONE = {"name": "none"}
+TINY: dict[str, Any] = {"data.name": "tiny", "data.classes": None}
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,6 @@ def test_the_same_settings_are_taken(expand: dict[str, Any], tmp_path: Path) -> 
 def test_another_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"made with data\.split_seed=0 \(asked for: 1\)\."):
         require_same_data(whole_config(TINY | {"data.split_seed": 1}), processed_with(NONE, tmp_path))
-
-
-TINY: dict[str, Any] = {"data.name": "tiny", "data.classes": None}
 
 
 def processed_with(expand: dict[str, Any], folder: Path) -> Path:

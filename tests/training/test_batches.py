@@ -181,7 +181,7 @@ def test_processes_share_each_batch(world: int, count: int) -> None:
     alone = steps_of(Batches(*numbered(count), 8, seed=0))
     parts = [steps_of(Batches(*numbered(count), 8, seed=0, share=Share(rank, world))) for rank in range(world)]
 
-    assert [sum(step, []) for step in zip(*parts, strict=True)] == alone
+    assert [[label for part in step for label in part] for step in zip(*parts, strict=True)] == alone
 
 
 @pytest.mark.parametrize(("size", "world", "sizes"), [(8, 2, [4, 4]), (7, 2, [3, 4]), (1, 3, [0, 0, 1])], ids=str)

@@ -310,8 +310,8 @@ class TrainConfig(Section):
         several = self.trainer.devices * self.trainer.num_nodes > 1
         if several and self.model.normalization == "batch" and self.trainer.accelerator == "cpu":
             raise ValueError(
-                "model.normalization=batch with several processes on the CPU would normalize each one's part of a batch "
-                "by itself (torch synchronizes it on GPUs only): use model.normalization=layer, or one device"
+                "model.normalization=batch with several processes on the CPU would normalize each one's part of a "
+                "batch by itself (torch synchronizes it on GPUs only): use model.normalization=layer, or one device"
             )
         return self
 

@@ -55,7 +55,8 @@ class Classifier(pl.LightningModule):
         self.history: list[Values] = []  # one row an epoch, all epochs since the first, resumed or not
         self.first_epoch = 0  # where this process began; above 0 for a training that went on
         self._lr = 0.0  # of the newest step: after an epoch the schedule has already set the next one's
-        self._step_losses: list[tuple[int, Tensor]] = []
+        self._noted_steps: list[int] = []
+        self._noted_losses = torch.empty(0)
         self._epoch_start_s = 0.0
         self._schedule: LRScheduler | None = None
         self._schedule_interval = ""
@@ -73,6 +74,9 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
+        # In one place, not in many small ones that stay behind: those kept the memory of whole steps from being reused.
+        most = 1 + loaders_of(self.trainer).steps_per_epoch // self.cfg.tracking.step_metrics_every
+        self._noted_steps, self._noted_losses = [], torch.empty(most, device=self.device)
         self._epoch_start_s = time.perf_counter()
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> Tensor | None:
@@ -136,7 +140,8 @@ class Classifier(pl.LightningModule):
         self.train_metrics.update(losses_S.double() * sizes_S / self.trainer.world_size, logits_NC, chunk.labels)
         every = self.cfg.tracking.step_metrics_every
         for step in range(first_step + -first_step % every, first_step + len(losses_S), every):
-            self._step_losses.append((step, losses_S[step - first_step]))
+            self._noted_losses[len(self._noted_steps)] = losses_S[step - first_step]
+            self._noted_steps.append(step)
 
     # ---------------------------------------------------------------- epochs
 
@@ -146,8 +151,8 @@ class Classifier(pl.LightningModule):
     def validation_step(self, chunk: Chunk, batch_idx: int) -> None:
         if len(chunk.labels):
             logits_NC = self(chunk.samples)
-            loss_sum = nn.functional.cross_entropy(logits_NC, chunk.labels, reduction="sum")
-            self.val_metrics.update(loss_sum, logits_NC, chunk.labels)
+            mean_loss = nn.functional.cross_entropy(logits_NC, chunk.labels)
+            self.val_metrics.update(mean_loss.double() * len(chunk.labels), logits_NC, chunk.labels)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val/{name}": value.float() for name, value in self.val_metrics.compute().items()})
@@ -170,11 +175,8 @@ class Classifier(pl.LightningModule):
 
     def _take_step_losses(self) -> list[tuple[int, float]]:
         """The noted steps' mean losses over all processes; the only copy to the CPU in an epoch beside its metrics."""
-        noted, self._step_losses = self._step_losses, []
-        if not noted:
-            return []
-        losses_S = self.trainer.strategy.reduce(torch.stack([loss for _, loss in noted]), reduce_op="mean")
-        return [(step, float(loss)) for (step, _), loss in zip(noted, losses_S.tolist(), strict=True)]
+        losses_S = self.trainer.strategy.reduce(self._noted_losses[: len(self._noted_steps)], reduce_op="mean")
+        return list(zip(self._noted_steps, losses_S.tolist(), strict=True))
 
     def _require_finite(self, values: Values) -> None:
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
