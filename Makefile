@@ -49,8 +49,11 @@ lint: $(READY) ## formatting, lint, types, who may import whom
 ui: $(READY) ## open the store of runs in a browser (prints the link)
 	python -m pipeline.ui
 
-bench: $(READY) ## measure against a hand-written loop, side by side
-	python benchmarks/fit.py
+bench: $(PEERS) ## measure beside peers, in turn, half an hour; writes docs/results.md (MNIST through PIPELINE_MIRROR)
+	python benchmarks/fit.py --write
+	python benchmarks/book_seeds.py --write
+	python benchmarks/fast.py --write
+	python benchmarks/scale.py --write
 
 lock: $(READY) ## renew both lock files from the ranges in pyproject.toml
 	$(PIP_COMPILE) --extra dev --output-file requirements.lock pyproject.toml

@@ -15,7 +15,6 @@ import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,27 +23,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning
 import torch
+from mnist import PAGE, machine, markdown_table, prepare, train_config
 from results_page import write_section
 from rich.console import Console
 from scipy.stats import ttest_ind
 
-from pipeline.config.check import validate
-from pipeline.config.compose import compose_yaml, parse
-from pipeline.config.schema import DownloadConfig, PreprocessConfig, TrainConfig
+from pipeline.config.schema import TrainConfig
 from pipeline.data.arrays import load_split
-from pipeline.download import download
 from pipeline.evaluate import predict_log_probabilities
 from pipeline.model.portable import load_model
-from pipeline.preprocess import preprocess
-from pipeline.stage import visible
 from pipeline.train import train
 
-ROOT = Path(__file__).parents[1]
-SECTION, PAGE = "book_seeds", ROOT / "docs/results.md"
+SECTION = "book_seeds"
 NUM_TEST = 10_000
 QUIET = Console(quiet=True)
 
@@ -59,25 +52,11 @@ class Result:
     versions: str
 
 
-def record(seed: int) -> dict[str, Any]:
-    return parse(compose_yaml(ROOT / "conf", ["+experiment=book", f"seed={seed}", "tracking.progress=false"]))
-
-
-def prepare(folder: Path) -> Path:
-    """MNIST from PIPELINE_MIRROR, by the first two stages. Returns the folder of arrays."""
-    values = record(seed=0)
-    cfg = validate(DownloadConfig, visible(values, "download", DownloadConfig))
-    download(cfg.data, folder, folder / "raw", os.environ.get("PIPELINE_MIRROR"))
-    preprocess(
-        folder / "raw",
-        folder / "processed",
-        validate(PreprocessConfig, visible(values, "preprocess", PreprocessConfig)),
-    )
-    return folder / "processed"
-
-
 def ours(processed: Path, seed: int) -> Result:
-    cfg = validate(TrainConfig, visible(record(seed), "train", TrainConfig))
+    return trained(processed, train_config(f"seed={seed}"))
+
+
+def trained(processed: Path, cfg: TrainConfig) -> Result:
     epochs_s: list[float] = []
     with tempfile.TemporaryDirectory() as out:
         done = train(
@@ -116,9 +95,8 @@ def report(results: dict[str, list[Result]]) -> str:
         row("fit, s: median (min–max)", results, lambda of: spread([one.fit_s for one in of])),
         row("an epoch after the first, s", results, lambda of: spread([s for one in of for s in one.epochs_s[1:]])),
     ]
-    table = [["", *results], ["---"] * 3, *rows]
-    lines = ["| " + " | ".join(cells) + " |" for cells in table]
-    return "\n".join([machine(mine[0], theirs[0]), "", *lines, "", difference(mine, theirs)])
+    table = markdown_table([["", *results], *rows])
+    return "\n\n".join([setting(mine[0], theirs[0]), table, difference(mine, theirs)])
 
 
 def row(title: str, results: dict[str, list[Result]], say: Callable[[list[Result]], str]) -> list[str]:
@@ -147,14 +125,11 @@ def difference(mine: list[Result], theirs: list[Result]) -> str:
     return f"{found}, 95 % interval (Welch) {low:+.3f} to {high:+.3f}."
 
 
-def machine(mine: Result, theirs: Result) -> str:
-    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    where = f"{len(cpus)} cores of {cpus[0].partition(': ')[2]}" if cpus else f"{os.cpu_count()} cores"
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+def setting(mine: Result, theirs: Result) -> str:
     return (
-        f"{where}, no GPU, Python {platform.python_version()}. Ours: {mine.versions}; Keras: {theirs.versions}.\n"
-        f"In turn, seed by seed; load average at the end (1, 5, 15 minutes): {load}. Seconds without imports and "
-        "tracking;\nKeras' fit includes compilation, in each seed anew."
+        f"{machine()}. Ours: {mine.versions}; Keras: {theirs.versions}.\n"
+        "In turn, seed by seed. Seconds without imports and tracking; Keras' fit includes compilation, in each seed "
+        "anew."
     )
 
 

@@ -1,10 +1,10 @@
-"""Fit time of the book's training beside a hand-written PyTorch loop, in turn, in one process.
+"""Fit time of the book's training beside its peers, in turn, each in a process of its own.
 
-Use:  make bench        (or: python benchmarks/fit.py --epochs 5 --rounds 5)
+Use:  make bench        (or: python benchmarks/fit.py --rounds 5 --write)
 
-The clock includes all of the training loop: for ours Lightning, shuffling, metrics, checkpoints and, in the last row,
-tracking in MLflow; for the hand-written loop slices of tensors that are scaled beforehand, nothing else. Data is
-random uint8 of MNIST's shape: the arithmetic does not depend on it. Compare ratios; the seconds are this machine's.
+The clock of ours is the time of the whole training loop with everything on: Lightning, shuffling, metrics, a checkpoint
+an epoch, a progress bar drawn into nothing, tracking in MLflow. The clock of the peers is their loop alone; Keras' is
+given with its compilation and without. Compare ratios; the seconds are this machine's.
 """
 
 from __future__ import annotations
@@ -12,108 +12,115 @@ from __future__ import annotations
 import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
+from mnist import PAGE, machine, markdown_table, prepare, train_config
+from results_page import write_section
 from rich.console import Console
-from rich.table import Table
 
-from pipeline.config.check import validate
-from pipeline.config.compose import compose_yaml, parse
-from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import Split
-from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.rmsprop import KerasRMSprop
-from pipeline.stage import visible
 from pipeline.tracking import Store
-from pipeline.training.fit import fit
+from pipeline.training.fit import fit_processed
 
-NUM_IMAGES, BATCH = 60_000, 128
-SPEC = InputSpec((28, 28), "uint8", 0.0, 255.0)
-
-
-def random_split() -> Split:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (NUM_IMAGES, 28, 28), dtype=np.uint8)
-    return Split(images, rng.integers(0, 10, NUM_IMAGES))  # type: ignore[arg-type]
-
-
-def book_config(num_epochs: int) -> TrainConfig:
-    overrides = ["+experiment=book", f"trainer.num_epochs={num_epochs}", "tracking.progress=false"]
-    record = parse(compose_yaml(Path("conf"), overrides))
-    return validate(TrainConfig, visible(record, "train", TrainConfig))
+HERE = Path(__file__).parent
+OURS, LOOP, KERAS, COMPILED = "ours, everything on", "loop by hand", "Keras on JAX", "Keras on JAX, compiled before"
+SUBJECTS = {
+    "products": "matrix products alone",
+    "ours": OURS,
+    "loop": LOOP,
+    "keras": KERAS,
+    "lightning": "Lightning, slices, no logging",
+    "lightning_usual": "Lightning as usual",
+}
 
 
-def by_hand(train: Split, cfg: TrainConfig) -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(784, 512), torch.nn.ReLU(), torch.nn.Linear(512, 10))
-    optimizer = KerasRMSprop(network.parameters(), lr=1e-3, rho=0.9, eps=1e-7)
-    samples = torch.from_numpy(np.array(train.images)).flatten(1).float() / 255
-    labels = torch.from_numpy(np.array(train.labels))
-    for _ in range(cfg.trainer.num_epochs):
-        for start in range(0, NUM_IMAGES, BATCH):
-            optimizer.zero_grad()
-            logits = network(samples[start : start + BATCH])
-            torch.nn.functional.cross_entropy(logits, labels[start : start + BATCH]).backward()
-            optimizer.step()
+def ours(processed: Path, num_epochs: int) -> float:
+    """Seconds of trainer.fit."""
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w", encoding="utf-8") as nowhere:
+        store = Store(Path(folder))
+        console = Console(file=nowhere, force_terminal=True)
+        cfg = train_config(f"trainer.num_epochs={num_epochs}", "tracking.progress=true")
+        with store.run("bench", "fit") as run:
+            done = fit_processed(
+                processed, Path(folder) / "work", cfg, console,
+                on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
+                on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
+            )  # fmt: skip
+    return done.fit_s
 
 
-def ours(train: Split, cfg: TrainConfig) -> None:
-    with tempfile.TemporaryDirectory() as work:
-        network = DenseNetwork(cfg.model, SPEC, 10)
-        fit(network, train, None, cfg, Path(work), Console(quiet=True), lambda *_: None, lambda *_: None)
+def seconds(name: str, processed: Path, num_epochs: int) -> dict[str, float]:
+    """Run a subject in a new process. Keras gives two figures."""
+    if name == "keras":
+        return keras(processed, num_epochs)
+    command = [HERE / "peers.py", name] if name != "ours" else [HERE / "fit.py", "--subject"]
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "MKL_CBWR")}
+    done = subprocess.run(
+        [sys.executable, *map(str, command), str(processed), str(num_epochs)],
+        env=environment, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return {SUBJECTS[name]: float(done.stdout.split()[-1])}
 
 
-def ours_tracked(train: Split, cfg: TrainConfig, store: Store) -> None:
-    with tempfile.TemporaryDirectory() as work, store.run("bench", "fit") as run:
-        network = DenseNetwork(cfg.model, SPEC, 10)
-        fit(
-            network, train, None, cfg, Path(work), Console(quiet=True),
-            on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
-            on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
-        )  # fmt: skip
+def keras(processed: Path, num_epochs: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": folder, "JAX_PLATFORMS": "cpu"}
+        result = Path(folder) / "result.json"
+        command = [sys.executable, HERE / "keras_book.py", processed, "0", result]
+        subprocess.run([str(part) for part in command], env=environment, check=True)
+        told = json.loads(result.read_text())
+    later = statistics.mean(told["epochs_s"][1:])
+    return {KERAS: told["fit_s"] * num_epochs / 5, COMPILED: later * num_epochs}
 
 
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def report(rounds: list[dict[str, float]], num_epochs: int) -> str:
+    rows = [["", "seconds, median", "to the loop", "to Keras, compiled before", "to the products"]]
+    for name in rounds[0]:
+        bases = [LOOP, COMPILED, "matrix products alone"]
+        ratios = [ratio(rounds, name, base) for base in bases]
+        rows.append([name, f"{statistics.median(row[name] for row in rounds):.2f}", *ratios])
+    versions = f"torch {torch.__version__}, {len(rounds)} rounds of {num_epochs} epochs"
+    return f"{machine()}; {versions}. Ratios: median of the rounds (min–max).\n\n{markdown_table(rows)}"
+
+
+def ratio(rounds: list[dict[str, float]], name: str, base: str) -> str:
+    if base not in rounds[0]:
+        return "–"
+    ratios = sorted(row[name] / row[base] for row in rounds)
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
+    parser.add_argument("--subject", nargs=2, metavar=("FOLDER", "EPOCHS"), help="run ours once and print its seconds")
     options = parser.parse_args()
-    cfg, train = book_config(options.epochs), random_split()
-    torch.set_num_threads(cfg.trainer.num_threads)
+    if options.subject:
+        print("seconds", ours(Path(options.subject[0]), int(options.subject[1])))
+        return
+    names = [name for name in options.only if name != "keras" or find_spec("keras")]
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        subjects: dict[str, Callable[[], None]] = {
-            "hand-written loop": lambda: by_hand(train, cfg),
-            "ours, not tracked": lambda: ours(train, cfg),
-            "ours, everything on": lambda: ours_tracked(train, cfg, store),
-        }
-        for work in subjects.values():  # the first round pays for imports and the store
-            work()
-        rounds = [{name: seconds(work) for name, work in subjects.items()} for _ in range(options.rounds)]
-    report(rounds, options.epochs)
-
-
-def report(rounds: list[dict[str, float]], num_epochs: int) -> None:
-    base = next(iter(rounds[0]))
-    title = f"{num_epochs} epoch(s) of {NUM_IMAGES:,} images, batches of {BATCH}, {len(rounds)} rounds, "
-    title += f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    table = Table("", "seconds (median)", "ratio to the loop (median, min–max)", title=title, title_justify="left")
-    for name in rounds[0]:
-        ratios = sorted(row[name] / row[base] for row in rounds)
-        spread = f"{statistics.median(ratios):.2f}  ({ratios[0]:.2f}–{ratios[-1]:.2f})"
-        table.add_row(name, f"{statistics.median(row[name] for row in rounds):.2f}", spread)
-    Console().print(table)
+        processed = prepare(Path(folder))
+        rounds: list[dict[str, float]] = []
+        for _ in range(options.rounds):
+            rounds.append({})
+            for name in names:
+                rounds[-1] |= seconds(name, processed, options.epochs)
+            print("  ".join(f"{name} {value:.2f}" for name, value in rounds[-1].items()), flush=True)
+    text = report(rounds, options.epochs)
+    print(f"\n{text}")
+    if options.write:
+        write_section(PAGE, "fit", text)
 
 
 if __name__ == "__main__":

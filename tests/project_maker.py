@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +41,30 @@ class Project:
 
     def run(self, *command: str, cwd: Path | None = None, expect: int | None = 0, **env: str) -> Done:
         """Run a command as a person would who activated .venv; fail the test if it ends with another code."""
-        mine = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
-        mine["PATH"] = f"{Path(sys.executable).parent}:{mine['PATH']}"
-        mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
-        done = subprocess.run(
-            command, cwd=cwd or self.root, env={**mine, **env}, capture_output=True, text=True, timeout=280
-        )
+        mine = self.environment() | env
+        done = subprocess.run(command, cwd=cwd or self.root, env=mine, capture_output=True, text=True, timeout=280)
         text = done.stdout + done.stderr
         assert expect is None or done.returncode == expect, f"{command}: exit code {done.returncode}\n{text}"
         return Done(done.returncode, text)
+
+    @contextmanager
+    def started(self, *command: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+        """The same without waiting for it, output in pipes; Ctrl-C is not ignored, as it is by what a test runs in."""
+        process = subprocess.Popen(
+            command, cwd=self.root, env=self.environment() | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def environment(self) -> dict[str, str]:
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+        mine["PATH"] = f"{Path(sys.executable).parent}:{mine['PATH']}"
+        mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
+        return mine
 
     def repro(self) -> Done:
         return self.run("dvc", "repro")

@@ -16,6 +16,14 @@ class ConfigError(PipelineError):
     exit_code = 2
 
 
+class ProcessLost(PipelineError):
+    """Another process of the training has ended, so this one cannot go on. Its run FAILED, though it may be sent a
+    SIGTERM on top: torchrun ends all processes when one has ended.
+    """
+
+    exit_code = 3  # what started the processes looks for one with another code
+
+
 class DownloadError(PipelineError):
     """No source gave the bytes that were asked for."""
 

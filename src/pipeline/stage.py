@@ -24,7 +24,7 @@ from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.places import Places, project_root
-from pipeline.processes import Rank
+from pipeline.processes import Rank, end_with, leave_the_word_to_the_first
 
 UNWATCHED = ("tracking", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
 READ_PROCESSED = ("train", "evaluate")
@@ -64,6 +64,8 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
     overrides = sys.argv[1:]
     single = not any(word.startswith("-") for word in overrides)
     if rank := Rank.of(os.environ):
+        if rank.by == "torchrun":
+            end_with(os.getppid(), signal.SIGTERM)
         _require_one_training(name, rank, single)
         if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
@@ -137,7 +139,7 @@ def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:
 @contextmanager
 def _only_one(stage: str) -> Iterator[None]:
     """Let no second process write the same outputs: `kill -9` of dvc leaves its stage running, and dvc forgets it."""
-    _end_with_parent()
+    end_with(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
     path = Path(".pipeline/locks", stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as lock:
@@ -151,25 +153,22 @@ def _only_one(stage: str) -> Iterator[None]:
         yield
 
 
-def _end_with_parent() -> None:
-    """On Linux: SIGTERM when dvc dies, however it dies; the run is then closed as KILLED."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 @contextmanager
 def explained(stage: str) -> Iterator[None]:
     """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback."""
+    rank = Rank.of(os.environ)
+    first = rank is None or rank.local == 0
     try:
         yield
     except PipelineError as error:
+        leave_the_word_to_the_first(rank)
         _fail(stage, str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail(stage, "interrupted", 130)
+        if first:
+            _fail(stage, "interrupted", 130)
+        sys.exit(130)
     except SystemExit as error:
-        if error.code in (130, 143):
+        if first and error.code in (130, 143):
             print(f"{stage}: interrupted; under DVC, starting it again goes on from here", file=sys.stderr)
         raise
     except Exception as error:

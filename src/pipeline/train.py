@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.files import atomic_file, write_json
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import load_model, save_model
 from pipeline.places import Places
-from pipeline.processes import Rank, require_processes
+from pipeline.processes import Rank, ending_after_the_first, require_processes
 from pipeline.recording import PROCESSED, origin_of, print_summary, record_training, shown, training_run, work_folder
 from pipeline.stage import run_stage
 from pipeline.training.classifier import OnEpoch, OnSteps, Values
@@ -87,18 +88,19 @@ def fit_in_processes(
     processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
 ) -> Fit:
     """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
-    for event in events(processed, work, cfg):
-        match event["event"]:
-            case "epoch":
-                on_epoch(event["epoch"], event["values"])
-            case "steps":
-                on_steps(event["name"], event["points"])
-            case "done":
-                told = event["fit"]
+    with closing(events(processed, work, cfg)) as told:  # an error of on_epoch ends the processes too
+        for event in told:
+            match event["event"]:
+                case "epoch":
+                    on_epoch(event["epoch"], event["values"])
+                case "steps":
+                    on_steps(event["name"], event["points"])
+                case "done":
+                    done = event["fit"]
     card = DataCard.read(processed / "data_card.json")
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     network.load_state_dict(load_file(work / WEIGHTS))
-    return Fit(network=network.eval(), **told)
+    return Fit(network=network.eval(), **done)
 
 
 def learned(done: Fit) -> dict[str, float]:
@@ -141,7 +143,7 @@ def train_tracked(cfg: TrainConfig, places: Places) -> float:
 
 def take_part(cfg: TrainConfig, places: Places) -> float:
     """What the other processes of torchrun or SLURM do: compute with the first one, keep nothing, track nothing."""
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, ending_after_the_first():
         done = fit_processed(
             places.inputs / PROCESSED, Path(work), cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,

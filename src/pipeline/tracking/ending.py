@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from pipeline.errors import ProcessLost
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -19,7 +21,7 @@ class Ending:
         """The ending for an exception that left the block, ``caught`` being the signal behind it."""
         if caught is None and isinstance(error, KeyboardInterrupt):
             caught = signal.SIGINT
-        if caught is not None:
+        if caught is not None and not isinstance(error, ProcessLost):
             return cls("KILLED", signal.Signals(caught).name, 128 + caught)
         if isinstance(error, SystemExit) and not error.code:
             return cls("FINISHED")

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
@@ -29,6 +28,7 @@ from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
 from pipeline.training.cpu import tuned_cpu
 from pipeline.training.loaders import Loaders
 from pipeline.training.progress import EpochProgress
+from pipeline.training.together import OwnSignals, environment, others_alive
 
 LAST, BEST = "last", "best"
 
@@ -77,10 +77,11 @@ def fit(
     with tuned_cpu(max(1, cfg.trainer.num_threads // cfg.trainer.devices)), _quiet_lightning():
         trainer = build_trainer(cfg.trainer, work, [progress])
         start_s = time.perf_counter()
-        trainer.fit(
-            module, datamodule=Loaders(train, validation, cfg),
-            ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True,
-        )  # fmt: skip
+        with others_alive(world_size(cfg.trainer)):
+            trainer.fit(
+                module, datamodule=Loaders(train, validation, cfg),
+                ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True,
+            )  # fmt: skip
         fit_s = time.perf_counter() - start_s
     kept_epoch = _keep(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
     epochs_here = [row for row in module.history if row["epoch"] >= module.first_epoch]
@@ -140,11 +141,10 @@ def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> 
         strategy=strategy(cfg),
         devices=cfg.devices,
         num_nodes=cfg.num_nodes,
-        # torchrun's and SLURM's processes are found by Lightning itself; ours have the plain environment
-        plugins=[] if Rank.of(os.environ) else [LightningEnvironment()],
+        plugins=[environment(Rank.of(os.environ))],
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
-        callbacks=[*callbacks, *checkpoints(cfg, work), *early_stopping(cfg)],
+        callbacks=[OwnSignals(), *callbacks, *checkpoints(cfg, work), *early_stopping(cfg)],
         default_root_dir=work,
         logger=False,  # runs are tracked by pipeline.tracking, an epoch at a time
         enable_progress_bar=False,  # ours costs less and shows both metrics

@@ -6,7 +6,6 @@ process, with other settings in each; here the processes get the settings in a f
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import selectors
@@ -14,21 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.config.schema import TrainConfig
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import ConfigError, PipelineError, ProcessLost
 from pipeline.files import read_json, write_json
+from pipeline.processes import GRACE_S, end_with
 
 TASK = "processes.json"
 WEIGHTS = "trained.safetensors"
 EVENTS_FD = "PIPELINE_EVENTS_FD"
 POLL_S = 0.1
-LIBC = ctypes.CDLL(None)  # loaded here, since little is safe between fork and exec
 
 
 # ---------------------------------------------------------------- the process that starts the others
@@ -39,12 +39,23 @@ class Started:
     """The processes of one training on this machine."""
 
     processes: list[subprocess.Popen[bytes]]
-    errors: list[Path]  # what each one wrote on stderr
+    stderr: list[Path]
+    errors: list[Path]  # a file each for its PipelineError
 
-    def first_dead(self) -> int | None:
-        """The one that failed; a process killed by a signal before one that ended because of it."""
-        failed = [number for number, process in enumerate(self.processes) if process.poll()]
-        return min(failed, key=lambda number: self.processes[number].returncode > 0, default=None)
+    def failed(self) -> list[int]:
+        """Those that ended badly, the reason first: the others lost their connection to it."""
+        found = [number for number, process in enumerate(self.processes) if process.poll()]
+        codes = [process.returncode for process in self.processes]
+        return sorted(found, key=lambda number: (codes[number] == ProcessLost.exit_code, codes[number] > 0))
+
+    def reason(self) -> int | None:
+        """The first one to fail. It may end after those that lost it, as its connections go before it does."""
+        end_s = time.monotonic() + GRACE_S
+        while (failed := self.failed()) and self.processes[failed[0]].returncode == ProcessLost.exit_code:
+            if not self.running() or time.monotonic() > end_s:
+                break
+            time.sleep(POLL_S)
+        return failed[0] if failed else None
 
     def running(self) -> bool:
         return any(process.poll() is None for process in self.processes)
@@ -56,7 +67,7 @@ class Started:
             process.wait()
 
 
-def events(processed: Path, work: Path, cfg: TrainConfig) -> Iterator[dict[str, Any]]:
+def events(processed: Path, work: Path, cfg: TrainConfig) -> Generator[dict[str, Any]]:
     """Train in `trainer.devices` new processes and yield what the first one tells, until all have ended well.
 
     However this generator is left, no process is.
@@ -68,17 +79,13 @@ def events(processed: Path, work: Path, cfg: TrainConfig) -> Iterator[dict[str, 
     write_json(work / TASK, {"processed": str(processed.resolve()), "work": str(work.resolve()), "cfg": settings})
     read_end, write_end = os.pipe()
     with open(read_end, "rb", buffering=0) as told, _started(cfg.trainer.devices, work, write_end) as started:
-        told_error = None
-        for event in _lines(told, started):
-            if event["event"] == "error":
-                told_error = event
-            else:
-                yield event
-        dead = started.first_dead()
+        yield from _lines(told, started)
+        dead = started.reason()
         started.kill()
-        if told_error:
-            raise (ConfigError if told_error["kind"] == "ConfigError" else PipelineError)(told_error["message"])
-        sys.stderr.write(started.errors[dead or 0].read_text(encoding="utf-8", errors="replace"))
+        if dead is not None and started.errors[dead].exists():
+            error = read_json(started.errors[dead])
+            raise (ConfigError if error["kind"] == "ConfigError" else PipelineError)(error["message"])
+        sys.stderr.write(started.stderr[dead or 0].read_text(encoding="utf-8", errors="replace"))
         if dead is not None:
             raise PipelineError(f"process {dead} of {cfg.trainer.devices} {_how(started.processes[dead].returncode)}")
 
@@ -91,8 +98,10 @@ def _how(exit_code: int) -> str:
 
 @contextmanager
 def _started(count: int, work: Path, events_fd: int) -> Iterator[Started]:
-    errors = [work / f"process-{number}.stderr" for number in range(count)]
-    started = Started([], errors)
+    stderr, errors = ([work / f"process-{number}.{kind}" for number in range(count)] for kind in ("stderr", "json"))
+    for file in errors:
+        file.unlink(missing_ok=True)  # of an earlier start
+    started = Started([], stderr, errors)
     with socket.socket() as reserved:
         # Bound, so that the kernel gives the port to nobody else; reusable, so that process 0 can listen on it.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -100,7 +109,7 @@ def _started(count: int, work: Path, events_fd: int) -> Iterator[Started]:
         port = reserved.getsockname()[1]
         try:
             for number in range(count):
-                started.processes.append(_start(number, count, work, port, errors[number], events_fd))
+                started.processes.append(_start(number, count, work, port, stderr[number], events_fd))
             os.close(events_fd)
             yield started
         finally:
@@ -113,22 +122,12 @@ def _start(number: int, count: int, work: Path, port: int, error: Path, events_f
     environment = os.environ | {key: str(value) for key, value in {**rank, **address}.items()}
     if number == 0:
         environment[EVENTS_FD] = str(events_fd)
-    parent = os.getpid()
     with open(error, "wb") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.training.ranks", str(work)],
+            [sys.executable, "-m", "pipeline.training.ranks", str(work), str(os.getpid())],
             env=environment, stderr=stderr, pass_fds=[events_fd] if number == 0 else [],
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
-            preexec_fn=lambda: _die_with(parent),
         )  # fmt: skip
-
-
-def _die_with(parent: int) -> None:
-    """On Linux: no process outlives the one that started it, however that dies."""
-    if sys.platform == "linux":
-        LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _lines(told: IO[bytes], started: Started) -> Iterator[dict[str, Any]]:
@@ -144,17 +143,18 @@ def _lines(told: IO[bytes], started: Started) -> Iterator[dict[str, Any]]:
                     break
                 *lines, rest = (rest + read).split(b"\n")
                 yield from map(json.loads, lines)
-            elif started.first_dead() is not None or not started.running():
+            elif started.failed() or not started.running():
                 return
-    while started.running() and started.first_dead() is None:  # the first process is done, the others must end well too
-        selectors.DefaultSelector().select(POLL_S)
+    while started.running() and not started.failed():  # the first process is done, the others must end well too
+        time.sleep(POLL_S)
 
 
 # ---------------------------------------------------------------- one of the processes
 
 
 def main() -> None:
-    """`python -m pipeline.training.ranks FOLDER`, started by `events` with the environment of one process."""
+    """`python -m pipeline.training.ranks FOLDER PARENT`, started by `events` with the environment of one process."""
+    end_with(int(sys.argv[2]), signal.SIGKILL)  # no process outlives the one that started it
     from rich.console import Console
     from safetensors.torch import save_file
 
@@ -173,8 +173,9 @@ def main() -> None:
             on_steps=lambda name, points: tell(event="steps", name=name, points=points),
         )  # fmt: skip
     except PipelineError as error:
-        tell(event="error", kind=type(error).__name__, message=str(error))
-        sys.exit(1)
+        said = {"kind": type(error).__name__, "message": str(error)}
+        write_json(work / f"process-{os.environ['RANK']}.json", said)
+        sys.exit(error.exit_code)
     if first:
         save_file(done.network.state_dict(), work / WEIGHTS)
         tell(event="done", fit={name: value for name, value in vars(done).items() if name != "network"})
