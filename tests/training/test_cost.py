@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_makers import BATCH, digits, trained
 
 from pipeline.data.arrays import Split
 from pipeline.training import batches as batches_module
-from training_makers import BATCH, digits, trained
 
 WAITING = ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__")  # for the device
 
