@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +91,25 @@ class Usual(Plain):
         return loss
 
 
+class Slices:
+    """Lightning takes a list for several loaders."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.batches = slices(images, labels)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.batches)
+
+
 def lightning(images: Tensor, labels: Tensor, num_epochs: int) -> None:
     trainer = pl.Trainer(
         max_epochs=num_epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Plain(), slices(images, labels))
+    trainer.fit(Plain(), Slices(images, labels))
 
 
 def lightning_usual(images: Tensor, labels: Tensor, num_epochs: int) -> None:
