@@ -49,7 +49,7 @@ lint: $(READY) ## formatting, lint, types, who may import whom
 ui: $(READY) ## open the store of runs in a browser (prints the link)
 	python -m pipeline.ui
 
-bench: $(PEERS) ## measure beside peers, in turn, half an hour; writes docs/results.md (MNIST through PIPELINE_MIRROR)
+bench: $(PEERS) ## measure beside peers, in turn, many minutes; writes docs/results.md (MNIST through PIPELINE_MIRROR)
 	python benchmarks/fit.py --write
 	python benchmarks/book_seeds.py --write
 	python benchmarks/fast.py --write

@@ -80,6 +80,18 @@ def keras(processed: Path, seed: int) -> Result:
         return Result(**json.loads(result.read_text()))
 
 
+def in_turn(subjects: dict[str, Callable[[Path, int], Result]], num_seeds: int) -> dict[str, list[Result]]:
+    """Seed by seed, each subject once; the n-th result of each is that of seed n."""
+    results: dict[str, list[Result]] = {name: [] for name in subjects}
+    with tempfile.TemporaryDirectory() as folder:
+        processed = prepare(Path(folder))
+        for seed in range(num_seeds):
+            for name, run in subjects.items():
+                results[name].append(last := run(processed, seed))
+                print(f"seed {seed}  {name:<17}  {last.right:,} of {NUM_TEST:,}  {last.fit_s:.2f} s", flush=True)
+    return results
+
+
 # ---------------------------------------------------------------- what is said of it
 
 
@@ -140,15 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     if not (find_spec("keras") and find_spec("jax")):
         sys.exit("Keras and JAX are not installed. Run: make peers")
-    results: dict[str, list[Result]] = {"ours": [], "Keras": []}
-    with tempfile.TemporaryDirectory() as folder:
-        processed = prepare(Path(folder))
-        for seed in range(options.seeds):
-            for name, run in (("ours", ours), ("Keras", keras)):
-                results[name].append(run(processed, seed))
-                last = results[name][-1]
-                print(f"seed {seed}  {name:<5}  {last.right:,} of {NUM_TEST:,}  {last.fit_s:.2f} s", flush=True)
-    markdown = report(results)
+    markdown = report(in_turn({"ours": ours, "Keras": keras}, options.seeds))
     print(f"\n{markdown}")
     if options.write:
         write_section(PAGE, SECTION, markdown)

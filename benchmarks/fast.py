@@ -13,11 +13,11 @@ import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch
 
 import argparse
 import statistics
-import tempfile
+from functools import partial
 from pathlib import Path
 
-from book_seeds import NUM_TEST, Result, accuracy, spread, trained
-from mnist import PAGE, machine, markdown_table, prepare, train_config
+from book_seeds import Result, accuracy, in_turn, spread, trained
+from mnist import PAGE, machine, markdown_table, train_config
 from results_page import write_section
 
 RECIPES = {
@@ -25,6 +25,11 @@ RECIPES = {
     "fast": ("fast", []),
     "fast, bf16-mixed": ("fast", ["trainer.precision=bf16-mixed"]),
 }
+
+
+def run(recipe: str, processed: Path, seed: int) -> Result:
+    experiment, overrides = RECIPES[recipe]
+    return trained(processed, train_config(f"seed={seed}", *overrides, experiment=experiment))
 
 
 def report(results: dict[str, list[Result]]) -> str:
@@ -45,16 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 on")
     parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
     options = parser.parse_args()
-    results: dict[str, list[Result]] = {name: [] for name in RECIPES}
-    with tempfile.TemporaryDirectory() as folder:
-        processed = prepare(Path(folder))
-        for seed in range(options.seeds):
-            for name, (experiment, overrides) in RECIPES.items():
-                cfg = train_config(f"seed={seed}", *overrides, experiment=experiment)
-                results[name].append(trained(processed, cfg))
-                last = results[name][-1]
-                print(f"seed {seed}  {name:<17}  {last.right:,} of {NUM_TEST:,}  {last.fit_s:.2f} s", flush=True)
-    text = report(results)
+    text = report(in_turn({name: partial(run, name) for name in RECIPES}, options.seeds))
     print(f"\n{text}")
     if options.write:
         write_section(PAGE, "fast", text)

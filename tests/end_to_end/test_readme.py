@@ -23,7 +23,7 @@ ELSEWHERE = {
     "make test PYTEST_ARGS=\"-m 'not gpu'\"": "what .ci/run calls",
     "make lint": "what .ci/run calls",
     "make ui": "tests/tracking/test_ui.py",
-    "make bench": "half an hour of measuring",
+    "make bench": "many minutes of measuring",
     "make peers": "what .ci/run calls",
     "make lock": "needs the package index, and may change requirements.lock",
     "dvc exp run -S +experiment=book": "tests/end_to_end/test_book.py, on the whole of MNIST",
