@@ -239,7 +239,7 @@ def test_an_evaluation_of_a_foreign_model_gets_its_own_run(
 
 
 def test_settings_are_flat_under_dotted_names() -> None:
-    """Lists stay lists, a null is left out (it means nothing for this choice), `_target_` is called target."""
+    """Lists stay lists, a null is left out, `_target_` is called target and has a short name."""
     values = {
         "model": {"units": [8, 4], "deep": {"x": None, "y": 0}},
         "optimizer": {"_target_": "a.B", "lr": 0.1},
@@ -250,6 +250,7 @@ def test_settings_are_flat_under_dotted_names() -> None:
         "model.units": [8, 4],
         "model.deep.y": 0,
         "optimizer.target": "a.B",
+        "optimizer.name": "b",
         "optimizer.lr": 0.1,
         "seed": 0,
     }
@@ -307,10 +308,16 @@ def test_paths_are_shown_as_people_type_them(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_the_origin_are_all_that_train_reads(project: Path) -> None:
-    """The digest is that of the typed settings without tracking, so a key that is added later counts as well."""
+    """The digest is that of the typed settings without tracking and sweep, so a key added later counts as well."""
     cfg = train_config()
-    settings_read = cfg.model_dump(mode="json", exclude={"tracking"}, by_alias=True)
+    settings_read = cfg.model_dump(mode="json", exclude={"tracking", "sweep"}, by_alias=True)
     expected = hashlib.sha256(json.dumps(settings_read, sort_keys=True).encode()).hexdigest()
 
-    assert set(settings_read) == set(type(whole_config()).model_fields) - {"tracking", "data", "expand", "evaluate"}
+    assert set(settings_read) == set(type(whole_config()).model_fields) - {
+        "tracking",
+        "sweep",
+        "data",
+        "expand",
+        "evaluate",
+    }
     assert origin(project).config_sha256 == expected

@@ -89,6 +89,7 @@ def test_exactly_the_promised_files_are_written(processed: Path, tmp_path: Path)
         "out/metrics/train.json",
         "out/plots/history.csv",
         "work of out/best.ckpt",
+        "work of out/last-before.ckpt",
         "work of out/last.ckpt",
     }
 

@@ -1,7 +1,8 @@
-"""Hydra says that a key cannot be overridden; this adds which key was probably meant.
+"""Hydra says that a key cannot be overridden; this adds which key was probably meant. And it calls whatever class or
+function its own settings name; this refuses those that are none of its plug-ins, before any is called.
 
 A plug-in because that is what both Hydra by hand and DVC's own composing (`dvc exp run -S`) load. Hydra has no hook
-for this message, so its one private function that writes it is wrapped; may go when Hydra suggests keys itself.
+for either, so its one private function that applies overrides is wrapped; may go when Hydra has them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from pipeline.config.called import refuse_foreign_classes
 from pipeline.config.check import did_you_mean
 
 _apply_overrides = ConfigLoaderImpl._apply_overrides_to_config
@@ -34,6 +36,8 @@ def _apply_and_suggest(overrides: Any, cfg: Any) -> None:
             raise
         key = unknown.group(1)
         raise ConfigCompositionException(f"{key}: there is no such key.{did_you_mean(key)}") from None
+    if "hydra" in cfg:
+        refuse_foreign_classes(cfg.hydra)
 
 
 if _apply_overrides.__module__ != __name__:  # imported twice, it wraps once

@@ -7,6 +7,7 @@ digest of models/model.json: it is in models/run.json and a tag of the run.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,19 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from pipeline.config.schema import EvaluateConfig, TrackingConfig, TrainConfig
+from pipeline.config.schema import EvaluateConfig, SweepConfig, TrackingConfig, TrainConfig
 from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
-from pipeline.files import read_json, sha256_of, sha256_of_json, write_json
+from pipeline.files import read_json, read_yaml, sha256_of, sha256_of_json, write_json
 from pipeline.model.dense import num_weights, widths_of
 from pipeline.model.optimizers import optimizer_name
 from pipeline.model.portable import DESCRIPTION, Portable, Probabilities, load_model
 from pipeline.places import Places
 from pipeline.tracking import (
     DESCRIPTION_TAG,
+    MODEL_ID_TAG,
     MODEL_TAG,
+    PARENT_TAG,
     DatasetRef,
     Run,
     Store,
@@ -36,10 +39,21 @@ from pipeline.tracking import (
 )
 
 RUN_FILE = "run.json"
-MODEL_ID_TAG = "model.id"
+WORK_TAG = "checkpoints"  # the folder of a training's checkpoints
 CURVES = "learning_curves.png"
 PROCESSED = "data/processed"
-UNRECORDED = ("tracking", "data.files", "data.mirrors", "data.archive", "data.classes")  # no settings people compare
+DATA_CARD = f"{PROCESSED}/data_card.json"
+JOB_TAG, NUMBER_TAG, WORDS_TAG = "sweep.job", "sweep.number", "sweep.words"  # of a run that is a job of a sweep
+FOLDER_TAG = "sweep.folder"  # where it wrote; on the parent where all of them did
+PRUNED_TAG = "sweep.pruned"  # after which epoch (0-based) a search gave it up
+UNRECORDED = (
+    "tracking",
+    "sweep",
+    "data.files",
+    "data.mirrors",
+    "data.archive",
+    "data.classes",
+)  # no settings people compare
 
 
 @dataclass(frozen=True)
@@ -59,14 +73,14 @@ class Origin:
 
 
 def origin_of(cfg: TrainConfig, places: Places) -> Origin:
-    card = places.inputs / PROCESSED / "data_card.json"  # holds the digests of all arrays
-    settings = cfg.model_dump(mode="json", exclude={"tracking"}, by_alias=True)
+    card = places.inputs / DATA_CARD  # holds the digests of all arrays
+    settings = cfg.model_dump(mode="json", exclude={"tracking", "sweep"}, by_alias=True)
     return Origin(sha256_of(card), sha256_of_json(settings), code_sha256(places.inputs))
 
 
 def code_sha256(project: Path, stage: str = "train") -> str:
     """Digest of the source files that dvc.yaml lists under a stage's `deps:`."""
-    deps = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    deps = read_yaml(project / "dvc.yaml")["stages"][stage]["deps"]
     return sha256_of_json({dep: sha256_of(project / dep) for dep in deps if dep.endswith(".py")})
 
 
@@ -84,28 +98,50 @@ def work_folder(places: Places, origin: Origin) -> Path:
 def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -> Iterator[Run]:
     """A run with all that is known before the first step. A training that was cut short goes on in its own run."""
     started = work / RUN_FILE
-    resume = read_json(started)["run_id"] if started.exists() else None
+    store = Store(places.root)
+    resume = read_json(started)["run_id"] if started.exists() else begun_there(store, work)
     name = cfg.tracking.run_name or run_name(cfg, places.record)
-    with Store(places.root).run(cfg.tracking.experiment, name, resume=resume) as run:
+    tags = {**sweep_tags(cfg.sweep, origin.key, places.out), WORK_TAG: str(work)}
+    with store.run(cfg.tracking.experiment, name, resume=resume, tags=tags, server=cfg.tracking.server) as run:
         write_json(started, {"run_id": run.id})
-        run.params(flat(places.record) | {"optimizer.name": optimizer_name(cfg.optimizer)})
+        run.params(flat(places.record))
         run.provenance(provenance(places.inputs))
         run.tags({"seed": str(cfg.seed), **{f"origin.{key}": value for key, value in origin.as_json().items()}})
         run.text(yaml.safe_dump(dict(places.record), sort_keys=False), "config.yaml")
-        run.artifact(places.inputs / PROCESSED / "data_card.json", "data")
+        run.artifact(places.inputs / DATA_CARD, "data")
         for context in ("train", "validation"):
             record_data(run, places, context)
         yield run
 
 
+def begun_there(store: Store, work: Path) -> str | None:
+    """The run of a training that was killed before it had written down which run is its own."""
+    if not store.exists:
+        return None
+    store.reap()
+    quote = '"' if "'" in str(work) else "'"
+    found = [row for row in store.rows(f"tags.`{WORK_TAG}` = {quote}{work}{quote}") if row.status != "FINISHED"]
+    return found[0].run_id if found else None
+
+
+def sweep_tags(cfg: SweepConfig, key: str, out: Path) -> dict[str, str]:
+    """What makes a run the child of its sweep; nothing for a single training."""
+    if cfg.parent is None or cfg.job is None:
+        return {}
+    place = {PARENT_TAG: cfg.parent, JOB_TAG: key, NUMBER_TAG: str(cfg.job.number), FOLDER_TAG: str(out)}
+    return {**place, WORDS_TAG: json.dumps(cfg.job.words)}
+
+
 def run_name(cfg: TrainConfig, record: Mapping[str, Any]) -> str:
-    """What the run is, in a few words: `dense-512 rmsprop mnist_5k`."""
-    return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer)} {record['data']['name']}"
+    """What the run is, in a few words: `dense-512 rmsprop mnist_5k`; in a sweep what differs: `units=64 lr=0.01`."""
+    if cfg.sweep.job and cfg.sweep.job.label:
+        return cfg.sweep.job.label
+    return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer.target)} {record['data']['name']}"
 
 
 def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
     """The split as a data set of the run, with DVC's digest of data/processed; None if there is no such split."""
-    card = DataCard.read(places.inputs / PROCESSED / "data_card.json")
+    card = DataCard.read(places.inputs / DATA_CARD)
     if context not in card.splits:
         return None
     digests = dvc_tags(places.inputs / "dvc.lock", ["preprocess"])
@@ -116,7 +152,10 @@ def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
 def record_training(
     run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float], device: str
 ) -> None:
-    """The trained model, portable, and models/run.json for the evaluation to come."""
+    """The trained model, portable, and models/run.json for the evaluation to come.
+
+    A job of a sweep leaves its weights; MLflow's model, which takes longer than many a job, is made of the best one.
+    """
     models = places.out / "models"
     tags = model_tags(model.model_sha256, models)
     run.tags({**tags, "machine.device": device})
@@ -124,18 +163,32 @@ def record_training(
     # `train/…` and `val/…` end with the last epoch, which need not be the one whose weights were kept
     kept_metrics = {f"kept_{name.replace('/', '_')}": value for name, value in values.items() if "/" in name}
     run.metrics({name: values[name] for name in measured} | kept_metrics | {"num_weights": num_weights(model.network)})
-    example = np.array(load_split(places.inputs / PROCESSED, "train").images[:2])
-    model_id = run.model(
-        Probabilities(model.network).eval(), example, name=f"dense-{widths_of(cfg.model.units)}",
-        requirements=model_requirements(), params=flat(places.record), classes=model.classes,
-    )  # fmt: skip
-    run.tags({MODEL_ID_TAG: model_id})
+    if cfg.sweep.job is None and not has_model(run):
+        record_model(run, places.inputs / PROCESSED, model, flat(places.record))
     for file in ("models/model.safetensors", "models/model.json", "plots/history.csv"):
         run.artifact(places.out / file, "dvc")
     kept = values["kept_epoch"]
-    note = f"{values['epochs']} epochs, kept epoch {kept + 1} (step {kept}); load it with `models:/{model_id}`"
-    run.note(headline(values), note)
-    write_json(models / RUN_FILE, {"run_id": run.id, "model_id": model_id, **tags})
+    run.note(headline(values), f"{values['epochs']} epochs, kept epoch {kept + 1} (step {kept})")
+    write_json(models / RUN_FILE, {"run_id": run.id, **tags})
+
+
+def has_model(run: Run) -> bool:
+    """Whether an earlier start, which was killed while it recorded, has made MLflow's model already."""
+    outputs = run.client.get_run(run.id).outputs
+    made = [output.model_id for output in outputs.model_outputs] if outputs else []
+    if made:
+        run.tags({MODEL_ID_TAG: made[0]})
+    return bool(made)
+
+
+def record_model(run: Run, processed: Path, model: Portable, params: Mapping[str, Any]) -> None:
+    """MLflow's model: loads and serves without this project."""
+    example = np.array(load_split(processed, "train").images[:2])
+    model_id = run.model(
+        Probabilities(model.network).eval(), example, name=f"dense-{widths_of(model.network.units)}",
+        requirements=model_requirements(), params=params, classes=model.classes,
+    )  # fmt: skip
+    run.tags({MODEL_ID_TAG: model_id})
 
 
 # ---------------------------------------------------------------- evaluate
@@ -149,7 +202,7 @@ def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterato
     name = cfg.tracking.run_name or f"evaluation of {tags[MODEL_TAG][:8]}"
     if run_id is None:
         print(f"evaluate: no run in mlflow.db trained this model ({tags[MODEL_TAG][:8]}): its scores go into a new run")
-    with store.run(cfg.tracking.experiment, name, resume=run_id) as run:
+    with store.run(cfg.tracking.experiment, name, resume=run_id, server=cfg.tracking.server) as run:
         run.params(flat(places.record) if run_id is None else flat({"evaluate": places.record["evaluate"]}))
         if run_id is None:
             run.provenance(provenance(places.inputs))
@@ -179,12 +232,19 @@ def record_evaluation(
     run: Run, places: Places, scores: Mapping[str, float], per_class: Mapping[str, Any], out: Path
 ) -> None:
     """Scores on the run and on its model, figures, the table of classes, the predictions."""
-    model_id = run.client.get_run(run.id).data.tags.get(MODEL_ID_TAG)
+    model_id = model_id_of(run)
     run.metrics(scores, model_id=model_id, dataset=record_data(run, places, "test"))
     run.artifact(out / "reports/figures", None)
+    run.artifact(out / "reports/evaluation.html", None)
     run.artifact(out / "predictions", None)
     run.table(per_class, "evaluation/per_class.json")
     run.note(headline(scores), evaluation_note(run.id, model_id, scores, out))
+
+
+def model_id_of(run: Run) -> str | None:
+    """Of the model that the run has made; None for a job of a sweep, and for an evaluation alone."""
+    found: str | None = run.client.get_run(run.id).data.tags.get(MODEL_ID_TAG)
+    return found
 
 
 # ---------------------------------------------------------------- words
@@ -217,8 +277,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if isinstance(value, Mapping):
             found |= flat(value, f"{name}.")
-        elif value is not None:  # a key that means nothing for this choice
-            found[name.replace("._target_", ".target")] = value
+        elif key == "_target_":
+            found |= {f"{prefix}target": value, f"{prefix}name": optimizer_name(value)}
+        elif value is not None:  # null: a key that means nothing for this choice
+            found[name] = value
     return found
 
 

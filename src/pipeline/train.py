@@ -5,28 +5,46 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from safetensors.torch import load_file
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.card import DataCard
+from pipeline.errors import Diverged
 from pipeline.files import atomic_file, write_json
-from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.model.dense import DenseNetwork, InputSpec, num_weights
 from pipeline.model.portable import load_model, save_model
+from pipeline.objectives import objectives
 from pipeline.places import Places
-from pipeline.processes import Rank, ending_after_the_first, require_processes
-from pipeline.recording import PROCESSED, origin_of, print_summary, record_training, shown, training_run, work_folder
-from pipeline.stage import run_stage
+from pipeline.processes import Rank, ending_after_the_first, require_processes, world_size
+from pipeline.recording import (
+    PROCESSED,
+    PRUNED_TAG,
+    origin_of,
+    print_summary,
+    record_training,
+    shown,
+    training_run,
+    work_folder,
+)
+from pipeline.stage import run_record, run_stage
+from pipeline.sweeps.filed import known_values
+from pipeline.tracking import Run, later_signals
 from pipeline.training.classifier import OnEpoch, OnSteps, Values
 from pipeline.training.fit import Fit, fit_processed, input_spec, require_device
-from pipeline.training.ranks import WEIGHTS, events
+from pipeline.training.ranks import WEIGHTS, fit_in_new
 
+if TYPE_CHECKING:
+    from pipeline.sweeps.prune import Pruning
+
+Tell = Callable[..., None]
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
 
 
@@ -56,6 +74,7 @@ def train(
     console: Console,
     on_epoch: OnEpoch,
     on_steps: OnSteps,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Training:
     """Train a Dense network on the training split.
 
@@ -73,14 +92,16 @@ def train(
     card = DataCard.read(processed / "data_card.json")
     spec = input_spec(card)
     in_processes = cfg.trainer.devices > 1 and Rank.of(os.environ) is None
-    done = (fit_in_processes if in_processes else fit_processed)(processed, work, cfg, console, on_epoch, on_steps)
+    fit = fit_in_processes if in_processes else partial(fit_processed, asked_to_stop=asked_to_stop)
+    done = fit(processed, work, cfg, console, on_epoch, on_steps)
 
     description = {"kept_epoch": done.kept_epoch, "num_epochs": len(done.history), "seed": cfg.seed, **origin}
-    digest = save_model(out / "models", done.network, cfg.model, spec, list(card.classes), description)
+    with atomic_file(out / "metrics/learning.json") as metrics, atomic_file(out / "plots/history.csv") as history:
+        write_json(metrics, learned(done))
+        write_history(history, done.history)
+        digest = save_model(out / "models", done.network, cfg.model, spec, list(card.classes), description)
     training = Training(done, card, spec, digest, learned(done))
-    write_json(out / "metrics/learning.json", training.learned)
     write_json(out / "metrics/train.json", {**training.measured(), "model_sha256": digest})
-    write_history(out / "plots/history.csv", done.history)
     return training
 
 
@@ -88,15 +109,7 @@ def fit_in_processes(
     processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
 ) -> Fit:
     """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
-    with closing(events(processed, work, cfg)) as told:  # an error of on_epoch ends the processes too
-        for event in told:
-            match event["event"]:
-                case "epoch":
-                    on_epoch(event["epoch"], event["values"])
-                case "steps":
-                    on_steps(event["name"], event["points"])
-                case "done":
-                    done = event["fit"]
+    done = fit_in_new(processed, work, cfg, on_epoch, on_steps)
     card = DataCard.read(processed / "data_card.json")
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     network.load_state_dict(load_file(work / WEIGHTS))
@@ -118,8 +131,13 @@ def write_history(path: Path, history: list[Values]) -> None:
         writer.writerows(history)
 
 
-def train_tracked(cfg: TrainConfig, places: Places) -> float:
-    """Train within an MLflow run. Returns what a search looks at: the kept epoch's monitored metric, else the loss."""
+def train_tracked(cfg: TrainConfig, places: Places, tell: Tell | None = None) -> float | tuple[float, ...]:
+    """Train within an MLflow run. Returns what a search looks at: the objectives' values at the kept epoch.
+
+    Args:
+        tell: gets the newest epoch's number and metrics, at the end the kept one's, for whoever watches several
+            trainings.
+    """
     require_device(cfg.trainer)
     rank = Rank.of(os.environ)
     require_processes(cfg.trainer, rank)
@@ -129,31 +147,84 @@ def train_tracked(cfg: TrainConfig, places: Places) -> float:
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
-        done = train(
-            places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
-            on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
-            on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
-        )  # fmt: skip
+        pruning = pruning_of(cfg)
+        with written_down(run), later_signals(world_size(cfg.trainer) == 1) as asked_to_stop:
+            done = train(
+                places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
+                on_epoch=partial(epoch_done, run, cfg, tell, pruning),
+                on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
+                asked_to_stop=asked_to_stop,
+            )  # fmt: skip
         values = done.measured()
-        record_training(run, cfg, places, load_model(places.out / "models"), values, done.fit.device)
+        if tell:
+            tell(values=done.learned)
+        if pruning and pruning.gave_up:
+            record_pruned(run, cfg, values)
+        else:
+            record_training(run, cfg, places, load_model(places.out / "models"), values, done.fit.device)
         print_summary(console, "trained", summary(done, places), cfg.tracking, run)
     shutil.rmtree(work, ignore_errors=True)  # not before: a kill while recording costs no training
-    return monitored(cfg, values)
+    return searched(cfg, {**values, "num_weights": num_weights(done.fit.network)})
 
 
-def take_part(cfg: TrainConfig, places: Places) -> float:
-    """What the other processes of torchrun or SLURM do: compute with the first one, keep nothing, track nothing."""
-    with tempfile.TemporaryDirectory() as work, ending_after_the_first():
+@contextmanager
+def written_down(run: Run) -> Iterator[None]:
+    """Where a training diverged is an artifact of its run."""
+    try:
+        yield
+    except Diverged as error:
+        run.json(error.where, "failure/diverged.json")
+        raise
+
+
+def epoch_done(
+    run: Run, cfg: TrainConfig, tell: Tell | None, pruning: Pruning | None, epoch: int, values: Values
+) -> bool:
+    """Whether it was the last epoch, because a search expects too little of the others."""
+    run.metrics(values, step=epoch)
+    if tell:
+        tell(epoch=epoch + 1, num_epochs=cfg.trainer.num_epochs, values=values)
+    if not pruning or not pruning.gives_up(epoch, values):
+        return False
+    run.tags({PRUNED_TAG: str(epoch)})
+    if tell:
+        tell(pruned=True)
+    return True
+
+
+def pruning_of(cfg: TrainConfig) -> Pruning | None:
+    """The search that this training is a trial of, if it may end the training early."""
+    if cfg.sweep.trial is None or cfg.sweep.storage is None:
+        return None
+    from pipeline.sweeps.prune import Pruning  # with it comes Optuna, which no other training needs
+
+    return Pruning.of(cfg)
+
+
+def record_pruned(run: Run, cfg: TrainConfig, values: Mapping[str, float]) -> None:
+    """How far it came. Its model stays in its folder: nobody will serve what a search gave up."""
+    run.metrics({name: values[name] for name in ("fit_s", "samples_per_s", "epochs", "steps")})
+    run.note(f"pruned after {values['epochs']} of {cfg.trainer.num_epochs} epochs", "The search expects too little.")
+
+
+def take_part(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
+    """What the other processes of torchrun or SLURM do: compute with the first one, keep nothing, track nothing.
+
+    In a sweep it may go on from an earlier start. Then they must too, so they look into the same folder.
+    """
+    work = work_folder(places, origin_of(cfg, places))
+    with ending_after_the_first():
         done = fit_processed(
-            places.inputs / PROCESSED, Path(work), cfg, Console(quiet=True),
+            places.inputs / PROCESSED, work, cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,
         )  # fmt: skip
-    return monitored(cfg, done.history[-1])
+    return searched(cfg, {**done.history[-1], "num_weights": num_weights(done.network), "fit_s": done.fit_s})
 
 
-def monitored(cfg: TrainConfig, values: Mapping[str, float]) -> float:
-    """What a search looks at: the monitored metric, the training loss where there is no validation split."""
-    return values.get(cfg.trainer.monitor, values["train/loss"])
+def searched(cfg: TrainConfig, values: Mapping[str, float]) -> float | tuple[float, ...]:
+    """What a search looks at: the values of the objectives, a number where there is one."""
+    found = tuple(values[name] for name in objectives(cfg.sweep, cfg.trainer, values))
+    return found if len(found) > 1 else found[0]
 
 
 def summary(done: Training, places: Places) -> dict[str, str]:
@@ -164,9 +235,27 @@ def summary(done: Training, places: Places) -> dict[str, str]:
             "model": f"{shown(places.out / 'models', places.root)}, sha256 {done.model_sha256[:12]}"}  # fmt: skip
 
 
+def train_once(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
+    """The same; but a job of a sweep that an earlier start has done gives what was found then."""
+    known = known_values(cfg, places)
+    return train_tracked(cfg, places) if known is None else known
+
+
+def run_frozen(record: Mapping[str, Any], out: Path, tell: Tell) -> Any:
+    """One job of a sweep, from its composed configuration."""
+    return run_record("train", TrainConfig, partial(train_tracked, tell=tell), record, out)
+
+
+def sweep(root: Path, words: Sequence[str]) -> AbstractContextManager[list[str]]:
+    """What `-m` runs in."""
+    from pipeline.sweeps.sweep import tracked_sweep  # its figures and tables are of no use to a single training
+
+    return tracked_sweep(root, words)
+
+
 def main() -> None:
-    """`dvc repro train`, or by hand `python -m pipeline.train model.units=64`."""
-    run_stage("train", TrainConfig, train_tracked)
+    """`dvc repro train`, or by hand `python -m pipeline.train model.units=64`; with -m a sweep."""
+    run_stage("train", TrainConfig, train_once, sweep)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_an_unknown_key_near_none_lists_what_there_is() -> None:
 
     assert message == (
         "xyzzy: there is no such key. There is: data, evaluate, expand, loss, model, optimizer, scheduler, seed, "
-        "tracking, trainer."
+        "sweep, tracking, trainer."
     )
 
 

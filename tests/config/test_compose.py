@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
     "overrides",
     [
         [],
-        ["+experiment=book", "seed=0"],
+        ["experiment=book", "seed=0"],
         ["optimizer=adamw", "optimizer.lr=1e-3", "model.units=[512,256]", "data=emnist_balanced"],
         ["scheduler=cosine", "trainer.early_stopping={patience_epochs: 3, min_delta: 0.0}"],
         ["tracking.run_name='größer, schneller'"],

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from config.config_makers import CONF, NEEDED, composed, group_options
+from pipeline.config.words import swept_keys
 from pipeline.errors import ConfigError
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.optimizers import build_optimizer, build_scheduler
@@ -63,7 +64,7 @@ def _number(value: object, like: object) -> object:
 @pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_experiment_composes_and_changes_something(file: Path) -> None:
     """An experiment passes the schema and is not the default by another name."""
-    assert composed(f"+experiment={file.stem}") != composed()
+    assert composed(f"experiment={file.stem}") != composed()
 
 
 @pytest.mark.parametrize("option", options("model"))
@@ -143,6 +144,9 @@ def test_the_command_in_a_files_head_works(file: Path) -> None:
     assert command, f"{file}: no `Use:` with a command"
     words = shlex.split(command.group(1))
     overrides = [word for word in words if "=" in word]
+    if words.count("-m") == 2:  # the second is Hydra's
+        overrides, swept = swept_keys(overrides)
+        assert swept, f"{file}: -m without a value to sweep"
 
     assert any(override.lstrip("+").startswith(file.parent.name) for override in overrides)
     composed(*overrides)

@@ -46,7 +46,7 @@ def test_every_number_arrives_in_the_optimizer(name: str) -> None:
 
     assert type(optimizer) is kind
     assert {key: optimizer.param_groups[0][key] for key in expected} == expected
-    assert optimizer_name(cfg) == name
+    assert optimizer_name(cfg.target) == name
 
 
 # ---------------------------------------------------------------- schedules

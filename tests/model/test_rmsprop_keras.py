@@ -46,7 +46,7 @@ def test_weights_equal_keras_at_each_of_200_steps(keras: dict[str, NDArray[Any]]
 
 def test_conf_has_keras_defaults(keras: dict[str, NDArray[Any]]) -> None:
     """What `compile(optimizer="rmsprop")` means in the book; Keras keeps its lr in float32."""
-    cfg = composed("+experiment=book").optimizer
+    cfg = composed("experiment=book").optimizer
 
     assert isinstance(cfg, KerasRMSpropConfig)
     assert [cfg.lr, cfg.rho, cfg.eps, 0.0] == pytest.approx(keras["defaults"], rel=1e-7)

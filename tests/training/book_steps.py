@@ -48,7 +48,7 @@ class Steps:
 
 def book_config() -> TrainConfig:
     """The book's, one epoch long: 25,600 images are 200 steps."""
-    return composed("+experiment=book", "trainer.num_epochs=1", "tracking.step_metrics_every=1")
+    return composed("experiment=book", "trainer.num_epochs=1", "tracking.step_metrics_every=1")
 
 
 def glorot_uniform() -> Weights:

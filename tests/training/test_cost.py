@@ -12,6 +12,7 @@ import torch
 from training_makers import BATCH, digits, trained
 
 from pipeline.data.arrays import Split
+from pipeline.model import kernels
 from pipeline.training import batches as batches_module
 
 WAITING = ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__")  # for the device
@@ -36,15 +37,16 @@ def epoch_of(num_steps: int, work: Path) -> None:
     trained(work, {"trainer.num_epochs": 1}, train=digits(BATCH * num_steps))
 
 
-def test_no_step_waits_for_the_device(waits: Counter[str], tmp_path: Path) -> None:
-    """Values are asked for at an epoch's end: as often for 80 steps as for 8."""
+def test_no_step_waits_for_the_device(waits: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are asked for at an epoch's end: as often for 80 steps as for 8. Without the loops that only a CPU has."""
+    monkeypatch.setattr(kernels, "fit", lambda *tensors, **dtype: False)
     epoch_of(8, tmp_path / "few")
     few = dict(waits)
     waits.clear()
     epoch_of(80, tmp_path / "many")
 
     assert dict(waits) == few
-    assert sum(few.values()) < 40
+    assert sum(few.values()) < 45  # most of them by torch.save; one a chunk asks whether its losses are finite
 
 
 def test_nothing_is_told_between_epochs(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.data.arrays import Split
 from pipeline.training.batches import EpochOrder
-from pipeline.training.fit import BEST, LAST
+from pipeline.training.checkpoints import BEST, LAST
 from training.training_makers import (
     BATCH,
     NUM_TRAIN,
@@ -309,7 +309,7 @@ def test_a_training_that_stopped_early_is_not_gone_on_with(tmp_path: Path) -> No
 def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
     """torch.load(weights_only=True) reads them: plain values and tensors, no pickled classes."""
     trained(tmp_path, EVERYTHING, validation=VALIDATION)
-    last, best = (torch.load(tmp_path / f"{name}.ckpt", weights_only=True) for name in (LAST, BEST))
+    last, best = (torch.load(tmp_path / name, weights_only=True) for name in (LAST, BEST))
 
     assert (last["epoch"], last["global_step"]) == (3, 4 * STEPS_PER_EPOCH)
     assert "network.head.weight" in best["state_dict"]

@@ -1,8 +1,9 @@
-"""A training in two processes that is never done, until test_ranks.py kills it. Arguments: processed, work."""
+"""A training in two processes, which test_ranks.py kills. Arguments: processed, work, changed settings as JSON."""
 
+import json
 import sys
 from pathlib import Path
 
 from training.ranks_makers import in_processes
 
-in_processes(2, Path(sys.argv[1]), Path(sys.argv[2]), {"trainer.num_epochs": 100_000})
+in_processes(2, Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -6,6 +6,7 @@ Shapes: N samples, 6 x 6 pixels, 3 classes.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,7 @@ def trained(
     validation: Split | None = None,
     crash_in_epoch: int | None = None,
     crash_at_batch: int | None = None,
+    stop_at_chunk: int | None = None,
     terminal: bool = False,
 ) -> Trained:
     """Train a small network.
@@ -80,10 +82,11 @@ def trained(
     Args:
         crash_in_epoch: raise at the end of this epoch (0-based), before its checkpoint is written.
         crash_at_batch: raise in this forward pass, counted from 0 in this process, validation included.
+        stop_at_chunk: ask it to stop before this chunk, counted from 0 in this process.
     """
     cfg = small_config(changes)
     network = initial_network(cfg)
-    console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
+    console = Console(file=io.StringIO(), width=200, force_terminal=terminal, _environ={"TERM": "xterm"})
     told: dict[str, list[Any]] = {"epochs": [], "steps": []}
 
     def on_epoch(epoch: int, values: dict[str, float]) -> None:
@@ -98,9 +101,11 @@ def trained(
             raise SimulatedCrash
 
     network.register_forward_hook(count)
+    chunks = itertools.count()
     done = fit(
         network, train or digits(NUM_TRAIN), validation, cfg, work, console, on_epoch,
         lambda name, points: told["steps"].append((name, points)),
+        lambda: stop_at_chunk is not None and next(chunks) >= stop_at_chunk,
     )  # fmt: skip
     return Trained(done, told["epochs"], told["steps"], console.file.getvalue())  # type: ignore[attr-defined]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
 
 CONFIG_NAME = "config"
+MAX_SHOWN_CHARS = 200  # of overrides in a message
 
 
 def compose_yaml(conf: Path, overrides: Sequence[str] = ()) -> str:
@@ -16,17 +18,40 @@ def compose_yaml(conf: Path, overrides: Sequence[str] = ()) -> str:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+    with refusals(" ".join(overrides) or str(conf)), initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         config = compose(CONFIG_NAME, overrides=list(overrides))
-    OmegaConf.resolve(config)
-    return OmegaConf.to_yaml(config)
+        OmegaConf.resolve(config)
+        return OmegaConf.to_yaml(config)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """What Hydra, OmegaConf and YAML let through from Python about settings, as our error.
+
+    what: the overrides, or the file, for the message.
+    """
+    from yaml import YAMLError
+
+    try:
+        yield
+    except RecursionError:
+        raise ConfigError(
+            f"{_short(what)}: nested too deeply: expected a value, or a list or mapping of some"
+        ) from None
+    except (ValueError, TypeError, YAMLError) as error:
+        raise ConfigError(f"{_short(what)}: cannot be read as settings (KEY=VALUE, GROUP=NAME): {error}") from error
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
 
 
 def parse(text: str) -> dict[str, Any]:
     """The values of a composed configuration. By OmegaConf's rules, where 1e-3 is a number; plain YAML says text."""
     from omegaconf import OmegaConf
 
-    values = OmegaConf.to_container(OmegaConf.create(text))
+    with refusals("a composed configuration"):
+        values = OmegaConf.to_container(OmegaConf.create(text))
     if not isinstance(values, dict):
         raise ConfigError(f"expected a mapping of keys to values, found {type(values).__name__}")
     return {str(key): value for key, value in values.items()}

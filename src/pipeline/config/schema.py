@@ -269,6 +269,8 @@ class EvaluateSection(Section):
     model_folder: str  # relative to the project's root; model.safetensors and model.json lie there
     num_calibration_bins: Count  # equal-width bins of confidence over (0, 1]
     num_worst_errors: Count  # images in the gallery of the most confident mistakes
+    num_suspects: Count  # images in the gallery of labels that are probably wrong
+    num_robustness_images: Count  # test images, evenly spread, that are turned, moved, …; all if there are fewer
 
 
 class TrackingConfig(Section):
@@ -278,6 +280,50 @@ class TrackingConfig(Section):
     run_name: Annotated[str, Field(min_length=1, max_length=200)] | None  # null: made from what differs
     step_metrics_every: Count  # optimizer steps between two points of train/loss_step
     progress: bool  # a live progress bar, where the output is a terminal
+    server: Annotated[str, Field(pattern=r"^https?://")] | None  # null: MLFLOW_TRACKING_URI, where that is one
+    champion_margin: Annotated[float, Field(ge=0, le=1)]  # a loss of accuracy that nobody minds, as a fraction
+    save_every_s: Annotated[float, Field(ge=0)]  # between two checkpoints within an epoch; more where saving takes long
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+def _not_of_the_test_set(name: Any) -> Any:
+    if isinstance(name, str) and name.startswith("test/"):
+        raise ValueError(f"{name} cannot be searched for: test images that choose no longer judge. Use val/accuracy")
+    return name
+
+
+ObjectiveName = Annotated[
+    Literal["val/loss", "val/accuracy", "train/loss", "train/accuracy", "num_weights", "fit_s"],
+    BeforeValidator(_not_of_the_test_set),
+]
+
+
+class SweepJob(Section):
+    """What a job is within its sweep; a sweep sets it."""
+
+    number: Annotated[int, Field(ge=0)]
+    label: str  # what differs from the other jobs
+    words: Strings  # the overrides that repeat it
+
+
+class SweepConfig(Section):
+    """How a sweep goes. Changes no result; means nothing for a single training."""
+
+    resume: str | None  # id of a sweep, or of its parent run, to go on with
+    again: bool
+    retry_failed: bool
+    fail_fast: bool
+    dry_run: bool
+    seeds: Count | None  # of each configuration, 0 to seeds - 1
+    objectives: Annotated[tuple[ObjectiveName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None
+    parent: str | None  # run id; a sweep sets this and what follows
+    varied: Strings | None  # keys that differ among the jobs
+    job: SweepJob | None
+    study: str | None  # of Optuna; with its storage and the trial that this job is
+    storage: str | None
+    trial: Annotated[int, Field(ge=0)] | None
 
 
 # ---------------------------------------------------------------- what each stage sees
@@ -304,6 +350,7 @@ class TrainConfig(Section):
     loss: LossConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
+    sweep: SweepConfig
 
     @model_validator(mode="after")
     def _statistics_are_of_whole_batches(self) -> TrainConfig:
@@ -344,5 +391,10 @@ class Config(TrainConfig):
                 raise ValueError(
                     "trainer.early_stopping needs a validation split, but data.validation_fraction=0: "
                     "give data.validation_fraction=0.1 or trainer.early_stopping=null"
+                )
+            if wanted := [name for name in self.sweep.objectives or () if name.startswith("val/")]:
+                raise ValueError(
+                    f"sweep.objectives names {', '.join(wanted)}, but data.validation_fraction=0: "
+                    "give data.validation_fraction=0.1"
                 )
         return self

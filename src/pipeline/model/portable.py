@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipeline.config.check import validate
@@ -42,7 +45,7 @@ def save_model(
     """Write both files; the same network gives the same bytes. Returns the digest of the weights' file."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / WEIGHTS) as new:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, new)
+        new.write_bytes(save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
     digest = sha256_of(folder / WEIGHTS)
     description = {
         "architecture": cfg.model_dump(mode="json"),
@@ -69,9 +72,9 @@ def load_model(folder: Path) -> Portable:
         description = read_json(folder / DESCRIPTION)
         weights = load_file(folder / WEIGHTS)
         cfg = validate(ModelConfig, description["architecture"])
-        spec, classes = InputSpec.from_json(description["input"]), list(description["classes"])
+        spec, classes = _input_spec(description["input"]), _class_names(description["classes"])
         expected, training = description["sha256"][WEIGHTS], description["training"]
-    except (ConfigError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (ConfigError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise PipelineError(
             f"{folder}: not a model of this pipeline: {error!r}. `dvc checkout` brings it back"
         ) from None
@@ -81,9 +84,46 @@ def load_model(folder: Path) -> Portable:
             f"{folder / WEIGHTS} is not what {DESCRIPTION} describes: expected sha256 {expected}, found {found}. "
             "`dvc checkout` brings the pair back"
         )
+    _require_room_in(weights, [prod(spec.shape), *cfg.units, len(classes)], folder)
     network = DenseNetwork(cfg, spec, len(classes))
     _load_weights(network, weights, folder)
     return Portable(network.eval(), classes, spec, found, training)
+
+
+def _input_spec(values: dict[str, Any]) -> InputSpec:
+    """Raises ValueError for what is no shape, type or scaling of samples."""
+    spec = InputSpec.from_json(values)
+    if not isinstance(spec.shape, tuple) or not all(type(size) is int and size > 0 for size in spec.shape):
+        raise ValueError(f"input.shape: expected sizes above 0, found {spec.shape!r:.60}")
+    if spec.dtype not in ("uint8", "float32"):
+        raise ValueError(f"input.dtype: expected uint8 or float32, found {spec.dtype!r:.60}")
+    for name, value in (("offset", spec.offset), ("scale", spec.scale)):
+        numbers = value if isinstance(value, tuple) else (value,)
+        several = isinstance(value, tuple) and spec.shape != (len(numbers),)
+        if several or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"input.{name}: expected a finite number, or one a feature, found {value!r:.60}")
+    if spec.kind is not None and not isinstance(spec.kind, str):
+        raise ValueError(f"input.kind: expected a name, found {spec.kind!r:.60}")
+    names = spec.features
+    if names is not None and (spec.shape != (len(names),) or not all(isinstance(name, str) for name in names)):
+        raise ValueError(f"input.features: expected a name for each value, found {names!r:.60}")
+    return spec
+
+
+def _class_names(values: Any) -> list[str]:
+    if not isinstance(values, list) or not values or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"classes: expected names, found {values!r:.60}")
+    return values
+
+
+def _require_room_in(weights: dict[str, Tensor], widths: list[int], folder: Path) -> None:
+    """Refuse a description of more weights than there are, before memory is taken for them."""
+    needed, found = sum(a * b for a, b in pairwise(widths)), sum(weight.numel() for weight in weights.values())
+    if needed > found:
+        raise PipelineError(
+            f"{folder}: weights and description do not fit: layers of {' x '.join(map(str, widths))} hold {needed:,} "
+            f"weights, {WEIGHTS} {found:,}. `dvc checkout` brings the pair back"
+        )
 
 
 def _load_weights(network: DenseNetwork, weights: dict[str, Tensor], folder: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from pipeline.model import kernels
 
 
 class KerasRMSprop(Optimizer):
@@ -30,11 +33,16 @@ class KerasRMSprop(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
-            if pairs:
+            if kernels.fit(*chain(*pairs)):
+                for weight, gradient in pairs:
+                    w, g, v = (tensor.detach().numpy() for tensor in (weight, gradient, self._velocity(weight)))
+                    kernels.rmsprop(w, g, v, group["lr"], group["rho"], group["eps"])
+            else:
                 self._update(pairs, group["lr"], group["rho"], group["eps"])
         return loss
 
     def _update(self, pairs: list[tuple[Tensor, Tensor]], lr: float, rho: float, eps: float) -> None:
+        """The same by torch, for all weights at once, as a GPU wants it. On a CPU 1 root of 150 is rounded wrong."""
         weights, gradients = [weight for weight, _ in pairs], [gradient for _, gradient in pairs]
         velocities = [self._velocity(weight) for weight in weights]
         torch._foreach_mul_(velocities, rho)

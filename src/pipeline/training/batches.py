@@ -85,6 +85,7 @@ class Batches:
         seed: shuffles anew for each epoch; None: as they lie.
         share: which part of each batch to yield.
         max_steps: most steps of a chunk.
+        first_chunk: where the first epoch begins, with those before it left out; the others have all.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class Batches:
         seed: int | None,
         share: Share = Share(),
         max_steps: int | None = None,
+        first_chunk: int = 0,
     ) -> None:
+        self.first_chunk = first_chunk
         self.samples, self.labels, self.batch_size, self.share = samples, labels, batch_size, share
         sample_bytes = max(1, samples[:1].nbytes)
         self.steps = max(1, CHUNK_BYTES // (sample_bytes * batch_size))
@@ -116,9 +119,12 @@ class Batches:
     def __iter__(self) -> Iterator[Chunk]:
         indices = self.order.indices() if self.order else np.arange(len(self.labels))
         window = self.window or len(indices)
-        for start in range(0, len(indices), window):
-            chosen = indices[start : start + window]
+        start, self.first_chunk = self.first_chunk * self.chunk_size, 0
+        while start < len(indices):
+            stop = start - start % window + window
+            chosen = indices[start:stop]
             yield from self._chunks(chosen, *self._source(chosen))
+            start = stop
 
     def _source(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
         """An array, and where in it the chosen samples are."""

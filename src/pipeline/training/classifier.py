@@ -20,15 +20,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.schema import TrainConfig
-from pipeline.errors import PipelineError
+from pipeline.errors import Diverged
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.optimizers import build_optimizer, build_scheduler, scheduler_settings
 from pipeline.training.batches import Chunk
+from pipeline.training.checkpoints import rewound
 from pipeline.training.loaders import Loaders
 from pipeline.training.metrics import EpochMetrics
 
 Values = dict[str, float]
-OnEpoch = Callable[[int, Values], None]
+OnEpoch = Callable[[int, Values], bool | None]  # True: this epoch was the last one
 OnSteps = Callable[[str, list[tuple[int, float]]], None]
 
 
@@ -39,7 +40,8 @@ class Classifier(pl.LightningModule):
     steps of a millisecond (Keras' steps_per_execution). `global_step` counts optimizer steps all the same, and
     callbacks and checkpoints see the epochs they would see otherwise. Metrics stay tensors within an epoch: nothing
     waits for the device, nothing is logged per step. At an epoch's end `on_epoch(epoch, values)` gets the epoch's
-    metrics and `on_steps(name, [(step, value), …])` every n-th step's loss, in the process of rank 0.
+    metrics and `on_steps(name, [(step, value), …])` every n-th step's loss, in the process of rank 0. What `on_epoch`
+    answers there ends the training in all processes.
     """
 
     def __init__(self, network: DenseNetwork, cfg: TrainConfig, on_epoch: OnEpoch, on_steps: OnSteps) -> None:
@@ -54,6 +56,8 @@ class Classifier(pl.LightningModule):
         self.train_metrics, self.val_metrics = EpochMetrics(), EpochMetrics()
         self.history: list[Values] = []  # one row an epoch, all epochs since the first, resumed or not
         self.first_epoch = 0  # where this process began; above 0 for a training that went on
+        self.first_chunk = 0  # of that epoch
+        self._amid: dict[str, Any] | None = None  # what had been counted of that epoch, if it goes on amid one
         self._lr = 0.0  # of the newest step: after an epoch the schedule has already set the next one's
         self._noted_steps: list[int] = []
         self._noted_losses = torch.empty(0)
@@ -71,6 +75,9 @@ class Classifier(pl.LightningModule):
             isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.cfg.trainer.precision != "16-mixed"
         )
         self._steps_done = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # global_step
+        if self._amid is not None:  # Lightning goes on without `on_train_epoch_start`
+            self.on_train_epoch_start()
+            self._take_up(self._amid)
 
     def on_train_epoch_start(self) -> None:
         self.train_metrics.reset()
@@ -91,7 +98,9 @@ class Classifier(pl.LightningModule):
             logits.append(logits_BC.detach())
             if not self.automatic_optimization:
                 self._optimize(loss)
-        self._measure(chunk, first_step, torch.stack(losses), torch.cat(logits))
+        losses_S = torch.stack(losses)
+        self._require_finite_losses(losses_S, first_step)
+        self._measure(chunk, first_step, losses_S, torch.cat(logits))
         return loss if self.automatic_optimization else None
 
     def _seed_noise(self, chunk_index: int) -> None:
@@ -169,21 +178,48 @@ class Classifier(pl.LightningModule):
         self.history.append({"epoch": self.current_epoch, **values})
         epoch_s = time.perf_counter() - self._epoch_start_s
         step_losses = self._take_step_losses()
+        enough = False
         if self.trainer.is_global_zero:
             self.on_steps("train/loss_step", step_losses)
-            self.on_epoch(self.current_epoch, values | {"epoch_s": epoch_s})
+            enough = bool(self.on_epoch(self.current_epoch, values | {"epoch_s": epoch_s}))
+        if self.trainer.world_size > 1:
+            enough = self.trainer.strategy.reduce_boolean_decision(enough, all=False)
+        if enough:  # without: what another callback has decided stays
+            self.trainer.should_stop = True
 
     def _take_step_losses(self) -> list[tuple[int, float]]:
         """The noted steps' mean losses over all processes; the only copy to the CPU in an epoch beside its metrics."""
         losses_S = self.trainer.strategy.reduce(self._noted_losses[: len(self._noted_steps)], reduce_op="mean")
         return list(zip(self._noted_steps, losses_S.tolist(), strict=True))
 
+    def _require_finite_losses(self, losses_S: Tensor, first_step: int) -> None:
+        """Looked at once a chunk, as it waits for the device."""
+        finite_S = torch.isfinite(losses_S)
+        if not bool(finite_S.all()):
+            place = int(finite_S.int().argmin())
+            self._give_up(f"the loss is {float(losses_S[place])}", first_step + place)
+
     def _require_finite(self, values: Values) -> None:
-        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise PipelineError(
-                f"the training diverged: {', '.join(wrong)} is no finite number in epoch {self.current_epoch + 1} (lr "
-                f"{self._lr:g}). Use a smaller optimizer.lr, or trainer.gradient_clip_norm=1.0"
-            )
+        """At an epoch's end, before its state is saved."""
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if not wrong and not bool(torch.stack([torch.isfinite(weight).all() for weight in self._weights]).all()):
+            wrong = ["a weight"]
+        if wrong:
+            self._give_up(f"{', '.join(wrong)} is no finite number", self.global_step - 1)
+
+    def _give_up(self, what: str, step: int) -> None:
+        loaders = loaders_of(self.trainer)
+        place = step - self.current_epoch * loaders.steps_per_epoch
+        samples = loaders.batch(self.current_epoch, place).tolist()
+        some = ", ".join(map(str, samples[:5])) + (f" and {len(samples) - 5} more" if len(samples) > 5 else "")
+        saved = f"the state after epoch {len(self.history)} is saved" if self.history else "no epoch was finished"
+        where = {"step": step, "epoch": self.current_epoch, "lr": self._lr, "samples": samples}
+        raise Diverged(
+            f"the training diverged: {what} in step {step} (epoch {self.current_epoch + 1}, lr {self._lr:g}), whose "
+            f"batch was the training samples {some}; {saved}. Use a smaller optimizer.lr, or "
+            "trainer.gradient_clip_norm=1.0",
+            where,
+        )
 
     # ---------------------------------------------------------------- optimizer and state
 
@@ -200,10 +236,35 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        chunks = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if chunks.ready > chunks.completed:  # amid an epoch, before a chunk
+            checkpoint["loops"] = rewound(checkpoint["loops"])
+            checkpoint["amid_epoch"] = {"chunk": chunks.completed, **self._counted()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
         self.first_epoch = len(self.history)
+        self._amid = checkpoint.get("amid_epoch")
+        if self._amid is not None:
+            self.first_chunk = loaders_of(self.trainer).first_chunk = self._amid["chunk"]
+
+    def _counted(self) -> dict[str, Any]:
+        """What the epoch's metrics are made of so far, of each process (P)."""
+        metrics_P3 = self._of_all(self.train_metrics.totals())
+        losses_PS = self._of_all(self._noted_losses[: len(self._noted_steps)])
+        return {"metrics": metrics_P3, "noted_steps": self._noted_steps, "noted_losses": losses_PS}
+
+    def _of_all(self, own_N: Tensor) -> Tensor:
+        """(P, N), on the CPU."""
+        return self.trainer.strategy.all_gather(own_N).reshape(self.trainer.world_size, len(own_N)).cpu()
+
+    def _take_up(self, amid: dict[str, Any]) -> None:
+        rank = self.trainer.global_rank
+        self.train_metrics.take_up(amid["metrics"][rank])
+        self._noted_steps = list(amid["noted_steps"])
+        losses = amid["noted_losses"][rank].to(self.device)
+        self._noted_losses = torch.cat([losses, self._noted_losses])  # room enough, however many are noted now
+        self._amid = None
 
 
 def loaders_of(trainer: pl.Trainer) -> Loaders:

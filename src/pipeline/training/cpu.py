@@ -23,13 +23,20 @@ def tuned_cpu(num_threads: int) -> Iterator[None]:
     """
     keep_freed_memory()
     before = torch.get_num_threads()
-    torch.set_num_threads(min(num_threads, os.cpu_count() or 1))
+    torch.set_num_threads(num_threads)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def thread_limit() -> int:
+    """The cores, or OMP_NUM_THREADS if that is less: a sweep gives each of its jobs a share of the machine by it."""
+    cores = os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(given)) if given.isdecimal() and int(given) else cores
 
 
 def keep_freed_memory() -> None:

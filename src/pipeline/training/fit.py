@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,12 @@ from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.processes import Rank, world_size
+from pipeline.training.checkpoints import BEST, LAST, SafeFiles, SaveAmidEpochs, newest
 from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
-from pipeline.training.cpu import tuned_cpu
+from pipeline.training.cpu import thread_limit, tuned_cpu
 from pipeline.training.loaders import Loaders
 from pipeline.training.progress import EpochProgress
 from pipeline.training.together import OwnSignals, environment, others_alive
-
-LAST, BEST = "last", "best"
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def fit(
     console: Console,
     on_epoch: OnEpoch,
     on_steps: OnSteps,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """Train `network` in place.
 
@@ -63,28 +63,35 @@ def fit(
 
     Args:
         work: holds checkpoints while the training goes; a training that was cut short goes on from there.
-        on_epoch: called with (epoch, metrics) after each epoch, in the process of rank 0.
+        on_epoch: called with (epoch, metrics) after each epoch, in the process of rank 0; True ends the training.
         on_steps: called with (metric name, [(step, value), …]) after each epoch, in the process of rank 0.
+        asked_to_stop: looked at before each chunk of training, on one device; once it is true the state is saved.
+
+    Raises:
+        Interrupted: it was asked to stop.
     """
     progress = EpochProgress(console, cfg.tracking.progress)
 
-    def epoch_done(epoch: int, values: Values) -> None:
+    def epoch_done(epoch: int, values: Values) -> bool | None:
         progress.on_epoch(epoch, cfg.trainer.num_epochs, values)
-        on_epoch(epoch, values)
+        return on_epoch(epoch, values)
 
     module = Classifier(network, cfg, epoch_done, on_steps)
-    checkpoint = work / f"{LAST}.ckpt"
-    with tuned_cpu(max(1, cfg.trainer.num_threads // cfg.trainer.devices)), _quiet_lightning():
-        trainer = build_trainer(cfg.trainer, work, [progress])
+    loaders = Loaders(train, validation, cfg)
+    checkpoint = newest(work, cfg.trainer.keep == "best")
+    with tuned_cpu(max(1, min(cfg.trainer.num_threads, thread_limit()) // cfg.trainer.devices)), _quiet_lightning():
+        save_amid = SaveAmidEpochs(work, cfg.tracking.save_every_s, asked_to_stop)
+        trainer = build_trainer(cfg.trainer, work, [progress, save_amid])
         start_s = time.perf_counter()
         with others_alive(world_size(cfg.trainer)):
             trainer.fit(
-                module, datamodule=Loaders(train, validation, cfg),
-                ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True,
+                module, datamodule=loaders,
+                ckpt_path=checkpoint, weights_only=True,
             )  # fmt: skip
         fit_s = time.perf_counter() - start_s
     kept_epoch = _keep(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
     epochs_here = [row for row in module.history if row["epoch"] >= module.first_epoch]
+    skipped = module.first_chunk * loaders.train_dataloader().chunk_size
     return Fit(
         network=network.cpu().eval(),
         history=module.history,
@@ -92,24 +99,32 @@ def fit(
         num_steps=trainer.global_step,
         first_epoch=module.first_epoch,
         fit_s=fit_s,
-        samples_per_s=len(epochs_here) * len(train.labels) / fit_s,
+        samples_per_s=(len(epochs_here) * len(train.labels) - skipped) / fit_s,
         device=str(trainer.strategy.root_device),
     )
 
 
 def fit_processed(
-    processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
+    processed: Path,
+    work: Path,
+    cfg: TrainConfig,
+    console: Console,
+    on_epoch: OnEpoch,
+    on_steps: OnSteps,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """Train a new network on what preprocess left in `processed`."""
     card = DataCard.read(processed / "data_card.json")
     torch.manual_seed(cfg.seed)
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     validation = load_split(processed, "validation") if split_exists(processed, "validation") else None
-    return fit(network, load_split(processed, "train"), validation, cfg, work, console, on_epoch, on_steps)
+    train = load_split(processed, "train")
+    return fit(network, train, validation, cfg, work, console, on_epoch, on_steps, asked_to_stop)
 
 
 def input_spec(card: DataCard) -> InputSpec:
-    return InputSpec.from_json({"shape": card.image_shape, "dtype": card.dtype, **card.scaling})
+    found = {"shape": card.image_shape, "dtype": card.dtype, **card.scaling}
+    return InputSpec.from_json({**found, "kind": card.kind, "features": card.features})
 
 
 def accelerator(cfg: TrainerConfig) -> str:
@@ -141,7 +156,7 @@ def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> 
         strategy=strategy(cfg),
         devices=cfg.devices,
         num_nodes=cfg.num_nodes,
-        plugins=[environment(Rank.of(os.environ))],
+        plugins=[environment(Rank.of(os.environ)), SafeFiles()],
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
         callbacks=[OwnSignals(), *callbacks, *checkpoints(cfg, work), *early_stopping(cfg)],
@@ -170,12 +185,17 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
     Two callbacks: `save_last` of one callback writes last.ckpt only when the best one changes (Lightning 2.6).
     """
     yield ModelCheckpoint(
-        work, LAST, save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+        work,
+        LAST.removesuffix(".ckpt"),
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     if cfg.keep == "best":
         yield ModelCheckpoint(
-            work, BEST, monitor=cfg.monitor, mode=better(cfg.monitor), enable_version_counter=False,
-            save_weights_only=True, save_on_train_epoch_end=False,
+            work, BEST.removesuffix(".ckpt"), monitor=cfg.monitor, mode=better(cfg.monitor),
+            save_weights_only=True, save_on_train_epoch_end=False, enable_version_counter=False,
         )  # fmt: skip
 
 
@@ -201,7 +221,7 @@ def _keep(network: DenseNetwork, cfg: TrainerConfig, history: list[Values], work
     if cfg.keep == "last" and cfg.strategy != "fsdp":
         return int(history[-1]["epoch"])
     kept = BEST if cfg.keep == "best" else LAST
-    state = torch.load(work / f"{kept}.ckpt", map_location="cpu", weights_only=True)
+    state = SafeFiles().load_checkpoint(work / kept, map_location="cpu")
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
     return int(state["epoch"])

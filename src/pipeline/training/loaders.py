@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.arrays import Split
@@ -17,6 +19,7 @@ class Loaders(pl.LightningDataModule):
     def __init__(self, train: Split, validation: Split | None, cfg: TrainConfig) -> None:
         super().__init__()
         self.train, self.validation, self.cfg = train, validation, cfg
+        self.first_chunk = 0  # of the first epoch, where a training goes on amid one
 
     @property
     def steps_per_epoch(self) -> int:
@@ -26,7 +29,15 @@ class Loaders(pl.LightningDataModule):
     def train_dataloader(self) -> Batches:
         images, labels, trainer = self.train.images, self.train.labels, self.cfg.trainer
         max_steps = 1 if trainer.strategy == "fsdp" else None  # see Classifier.automatic_optimization
-        return Batches(images, labels, trainer.batch_size, self.cfg.seed, self._share(), max_steps)
+        return Batches(images, labels, trainer.batch_size, self.cfg.seed, self._share(), max_steps, self.first_chunk)
+
+    def batch(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """The samples behind a step of an epoch, in all processes: places in data/processed/train."""
+        batches = self.train_dataloader()
+        assert batches.order is not None
+        batches.order.set_epoch(epoch)
+        size = self.cfg.trainer.batch_size
+        return batches.order.indices()[step * size : (step + 1) * size]
 
     def val_dataloader(self) -> Batches | list[Batches]:
         if self.validation is None:

@@ -33,6 +33,16 @@ class EpochMetrics(Metric):
         self.correct += (logits_NC.argmax(1) == labels_N).sum()
         self.count += len(labels_N)
 
+    def totals(self) -> Tensor:
+        """(3,) float64: what this process has counted since `reset`."""
+        return torch.stack([self.loss_sum, self.correct.double(), self.count.double()])
+
+    def take_up(self, totals_3: Tensor) -> None:
+        """Go on counting from there."""
+        self.loss_sum += totals_3[0].to(self.loss_sum)
+        self.correct += totals_3[1].to(self.correct)
+        self.count += totals_3[2].to(self.count)
+
     def compute(self) -> dict[str, Tensor]:
         """`loss` and `accuracy`, both over `count` samples."""
         return {"loss": self.loss_sum / self.count, "accuracy": self.correct.double() / self.count}

@@ -24,13 +24,18 @@ class EpochProgress(pl.Callback):
         self._next_refresh_s = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch:
-            self.console.print(f"going on after epoch {trainer.current_epoch} of an earlier start", highlight=False)
+        assert isinstance(pl_module, Classifier)
+        amid = pl_module.first_chunk > 0
+        if amid or trainer.current_epoch:
+            where = f"within epoch {trainer.current_epoch + 1}" if amid else f"after epoch {trainer.current_epoch}"
+            self.console.print(f"going on {where} of an earlier start", highlight=False)
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                        TextColumn("{task.fields[now]}"))  # fmt: skip
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self._bar.start()
+        if amid:  # Lightning goes on without `on_train_epoch_start`
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar:

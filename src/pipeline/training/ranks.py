@@ -14,20 +14,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline.config.schema import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, ProcessLost
 from pipeline.files import read_json, write_json
-from pipeline.processes import GRACE_S, end_with
+from pipeline.processes import GRACE_S, end_with, settled
+
+if TYPE_CHECKING:  # a process is tied to its parent before it spends seconds on importing torch
+    from pipeline.training.classifier import OnEpoch, OnSteps
 
 TASK = "processes.json"
 WEIGHTS = "trained.safetensors"
-EVENTS_FD = "PIPELINE_EVENTS_FD"
+PIPES = "PIPELINE_PIPES"  # file descriptors of process 0: to write events to, to read answers from
+ANSWERS = {False: b"go on\n", True: b"enough\n"}
 POLL_S = 0.1
 
 
@@ -67,19 +71,36 @@ class Started:
             process.wait()
 
 
-def events(processed: Path, work: Path, cfg: TrainConfig) -> Generator[dict[str, Any]]:
-    """Train in `trainer.devices` new processes and yield what the first one tells, until all have ended well.
+def fit_in_new(processed: Path, work: Path, cfg: TrainConfig, on_epoch: OnEpoch, on_steps: OnSteps) -> dict[str, Any]:
+    """Train in `trainer.devices` new processes. What the first one tells is passed on, and its answer goes back.
 
-    However this generator is left, no process is.
+    However this is left, no process is.
+
+    Returns:
+        The fields of its `Fit` without the network, whose weights are in work/WEIGHTS.
 
     Raises:
         PipelineError: what a process said, or how it died.
     """
     settings = cfg.model_dump(mode="json", by_alias=True)
     write_json(work / TASK, {"processed": str(processed.resolve()), "work": str(work.resolve()), "cfg": settings})
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb", buffering=0) as told, _started(cfg.trainer.devices, work, write_end) as started:
-        yield from _lines(told, started)
+    done: dict[str, Any] | None = None
+    (read_end, events_end), (answers_end, write_end) = os.pipe(), os.pipe()
+    with (
+        open(read_end, "rb", buffering=0) as told,
+        open(write_end, "wb", buffering=0) as answers,
+        _started(cfg.trainer.devices, work, (events_end, answers_end)) as started,
+    ):
+        for event in _lines(told, started):
+            match event["event"]:
+                case "epoch":
+                    enough = bool(on_epoch(event["epoch"], event["values"]))
+                    with suppress(BrokenPipeError):  # it has died; below it is said how
+                        answers.write(ANSWERS[enough])
+                case "steps":
+                    on_steps(event["name"], event["points"])
+                case "done":
+                    done = event["fit"]
         dead = started.reason()
         started.kill()
         if dead is not None and started.errors[dead].exists():
@@ -88,6 +109,8 @@ def events(processed: Path, work: Path, cfg: TrainConfig) -> Generator[dict[str,
         sys.stderr.write(started.stderr[dead or 0].read_text(encoding="utf-8", errors="replace"))
         if dead is not None:
             raise PipelineError(f"process {dead} of {cfg.trainer.devices} {_how(started.processes[dead].returncode)}")
+    assert done is not None  # all have ended well
+    return done
 
 
 def _how(exit_code: int) -> str:
@@ -97,7 +120,7 @@ def _how(exit_code: int) -> str:
 
 
 @contextmanager
-def _started(count: int, work: Path, events_fd: int) -> Iterator[Started]:
+def _started(count: int, work: Path, pipes: tuple[int, int]) -> Iterator[Started]:
     stderr, errors = ([work / f"process-{number}.{kind}" for number in range(count)] for kind in ("stderr", "json"))
     for file in errors:
         file.unlink(missing_ok=True)  # of an earlier start
@@ -109,23 +132,26 @@ def _started(count: int, work: Path, events_fd: int) -> Iterator[Started]:
         port = reserved.getsockname()[1]
         try:
             for number in range(count):
-                started.processes.append(_start(number, count, work, port, stderr[number], events_fd))
-            os.close(events_fd)
+                started.processes.append(_start(number, count, work, port, stderr[number], pipes))
+            for descriptor in pipes:
+                os.close(descriptor)
             yield started
         finally:
             started.kill()
 
 
-def _start(number: int, count: int, work: Path, port: int, error: Path, events_fd: int) -> subprocess.Popen[bytes]:
+def _start(
+    number: int, count: int, work: Path, port: int, error: Path, pipes: tuple[int, int]
+) -> subprocess.Popen[bytes]:
     rank = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "NODE_RANK": 0}
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = os.environ | {key: str(value) for key, value in {**rank, **address}.items()}
     if number == 0:
-        environment[EVENTS_FD] = str(events_fd)
+        environment[PIPES] = json.dumps(pipes)
     with open(error, "wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.training.ranks", str(work), str(os.getpid())],
-            env=environment, stderr=stderr, pass_fds=[events_fd] if number == 0 else [],
+            env=environment, stderr=stderr, pass_fds=pipes if number == 0 else (),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
         )  # fmt: skip
 
@@ -153,7 +179,7 @@ def _lines(told: IO[bytes], started: Started) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """`python -m pipeline.training.ranks FOLDER PARENT`, started by `events` with the environment of one process."""
+    """`python -m pipeline.training.ranks FOLDER PARENT`, started by `fit_in_new` with one process's environment."""
     end_with(int(sys.argv[2]), signal.SIGKILL)  # no process outlives the one that started it
     from rich.console import Console
     from safetensors.torch import save_file
@@ -161,16 +187,17 @@ def main() -> None:
     from pipeline.config.check import validate
     from pipeline.training.fit import fit_processed
 
+    settled()
     work = Path(sys.argv[1])
     task = read_json(work / TASK)
-    first = EVENTS_FD in os.environ
-    tell = _teller(int(os.environ.pop(EVENTS_FD))) if first else lambda **_: None
+    starter = Starter(json.loads(os.environ.pop(PIPES, "null")))
+    first = starter.pipes is not None
     try:
         done = fit_processed(
             Path(task["processed"]), Path(task["work"]), validate(TrainConfig, task["cfg"]),
             Console(soft_wrap=True, quiet=not first),
-            on_epoch=lambda epoch, values: tell(event="epoch", epoch=epoch, values=values),
-            on_steps=lambda name, points: tell(event="steps", name=name, points=points),
+            on_epoch=lambda epoch, values: starter.ask(event="epoch", epoch=epoch, values=values),
+            on_steps=lambda name, points: starter.tell(event="steps", name=name, points=points),
         )  # fmt: skip
     except PipelineError as error:
         said = {"kind": type(error).__name__, "message": str(error)}
@@ -178,16 +205,25 @@ def main() -> None:
         sys.exit(error.exit_code)
     if first:
         save_file(done.network.state_dict(), work / WEIGHTS)
-        tell(event="done", fit={name: value for name, value in vars(done).items() if name != "network"})
+        starter.tell(event="done", fit={name: value for name, value in vars(done).items() if name != "network"})
 
 
-def _teller(descriptor: int) -> Any:
-    def tell(**event: Any) -> None:
-        line = json.dumps(event).encode() + b"\n"
-        while line:
-            line = line[os.write(descriptor, line) :]
+class Starter:
+    """The process that started this one: nobody, to all processes but the first."""
 
-    return tell
+    def __init__(self, pipes: list[int] | None) -> None:
+        self.pipes = pipes
+
+    def tell(self, **event: Any) -> None:
+        if self.pipes:
+            line = json.dumps(event).encode() + b"\n"
+            while line:
+                line = line[os.write(self.pipes[0], line) :]
+
+    def ask(self, **event: Any) -> bool:
+        """Whether the event was the last one wanted."""
+        self.tell(**event)
+        return self.pipes is not None and os.read(self.pipes[1], len(ANSWERS[True])) == ANSWERS[True]
 
 
 if __name__ == "__main__":
