@@ -1,0 +1,20 @@
+"""What a search looks at. The validation split decides, never the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Literal
+
+from pipeline.config.schema import SweepConfig, TrainerConfig
+
+
+def objectives(sweep: SweepConfig, trainer: TrainerConfig, known: Container[str]) -> tuple[str, ...]:
+    """The metrics that are asked for; else the monitored one, or the training loss without a validation split."""
+    if sweep.objectives:
+        return sweep.objectives
+    return (trainer.monitor if trainer.monitor in known else "train/loss",)
+
+
+def direction(metric: str) -> Literal["min", "max"]:
+    """Whether less or more of a metric is better."""
+    return "max" if metric.endswith("accuracy") else "min"
