@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from contextlib import AbstractContextManager
@@ -42,6 +43,29 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         break_within(atomic_file(tmp_path / "a.txt"), "")
 
     assert tree(tmp_path) == {"a.txt": b"old"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "x"), OSError("4096 requested and 12 written")],  # NumPy says the second
+    ids=str,
+)
+def test_a_full_disk_is_told_with_the_name_that_people_know(error: OSError, tmp_path: Path) -> None:
+    """Not the one beside it, which is gone."""
+    for writing in (atomic_file, atomic_folder):
+        with pytest.raises(OSError, match=r"No space|x") as caught, writing(tmp_path / "a"):
+            raise error
+
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    """As of one that is read meanwhile."""
+    with pytest.raises(FileNotFoundError) as caught, atomic_file(tmp_path / "a"):
+        (tmp_path / "other").read_text()
+
+    assert caught.value.filename == str(tmp_path / "other")
 
 
 def test_folders_above_a_file_are_made(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 0 done, 1 a failure explained in one message, 2 a mistake in the configuration, 130 and 143 interrupted.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class PipelineError(Exception):
     """A failure whose message says what, where, expected, found and the next step. No traceback is shown."""
@@ -22,6 +26,14 @@ class ProcessLost(PipelineError):
     """
 
     exit_code = 3  # what started the processes looks for one with another code
+
+
+class Diverged(PipelineError):
+    """A loss or a weight is no finite number any more, so nothing good can come."""
+
+    def __init__(self, message: str, where: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.where = where  # step, epoch, lr, samples: for failure/diverged.json
 
 
 class DownloadError(PipelineError):

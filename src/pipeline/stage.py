@@ -11,37 +11,70 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
+from pipeline.config.words import job_section
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.files import read_yaml
 from pipeline.places import Places, project_root
-from pipeline.processes import Rank, end_with, leave_the_word_to_the_first
+from pipeline.processes import Rank, end_with, leave_the_word_to_the_first, settled, signals_as_failures
+from pipeline.shortage import shortage
 
-UNWATCHED = ("tracking", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
+UNWATCHED = ("tracking", "sweep", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
+MULTIRUN = ({"-m"}, {"--multirun"})
 READ_PROCESSED = ("train", "evaluate")
 IN_PROCESSES = ("train",)  # what torchrun and SLURM may start several times
-NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
-           errno.EROFS: "the folder is read-only", errno.EACCES: "no permission"}  # fmt: skip
 
 Settings = TypeVar("Settings", bound=Section)
+Sweep = Callable[[Path, Sequence[str]], AbstractContextManager[list[str]]]
 
 
-def run_stage(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
-    """Run a stage as `python -m pipeline.NAME`, under DVC or by hand, and end the process with the right code."""
+def run_stage(
+    name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any], sweep: Sweep | None = None
+) -> None:
+    """Run a stage as `python -m pipeline.NAME`, under DVC or by hand, and end the process with the right code.
+
+    Args:
+        sweep: (project, overrides) to a context that gives the overrides of its jobs; what `-m` runs in.
+    """
+    settled()
     with explained(name):
         if os.environ.get("DVC_STAGE") == name:
             _under_dvc(name, config_class, function)
+        elif sweep and {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
+            os.chdir(project_root())
+            with sweep(Path.cwd(), [word for word in sys.argv[1:] if not word.startswith("-")]) as words:
+                sys.argv[1:] = ["-m", *words]
+                _by_hand(name, config_class, function)
         else:
+            if {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
+                sys.argv.append("hydra/launcher=basic")  # a few jobs of a cheap stage, in this process
             _by_hand(name, config_class, function)
+
+
+def run_record(
+    name: str,
+    config_class: type[Settings],
+    function: Callable[[Settings, Places], Any],
+    record: Mapping[str, Any],
+    out: Path,
+) -> Any:
+    """Run a stage by hand on a configuration that is composed already. Errors end the process, as above."""
+    root = project_root()
+    os.chdir(root)
+    with explained(name):
+        check_record(name, record)
+        return function(validate(config_class, visible(record, name, config_class)), Places(root, root, out, record))
 
 
 def _under_dvc(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
@@ -57,6 +90,7 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
     root = project_root()
     os.chdir(root)  # outputs/ and multirun/ lie at the root, from whichever folder the command came
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `explained` instead of Hydra's own printer
+    logging.raiseExceptions = False  # no traceback for each line that Hydra's log file has no room for
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -69,7 +103,7 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
         _require_one_training(name, rank, single)
         if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
-            _check(name, record)
+            check_record(name, record)
             function(validate(config_class, visible(record, name, config_class)), Places(root, root, root, record))
             return
     failures: list[Exception] = []
@@ -77,16 +111,21 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
     def task(config: Any) -> Any:
         try:
             record: Any = OmegaConf.to_container(config, resolve=True)
-            _check(name, record)
+            if not single:  # a job of a multirun
+                job = HydraConfig.get()
+                own = job_section(job.overrides.task, record["sweep"]["varied"] or (), job.job.num)
+                record["sweep"]["job"] = own
+            check_record(name, record)
             places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
-            return function(validate(config_class, visible(record, name, config_class)), places)
+            with signals_as_failures(), _alone_in(places.out, Rank.of(os.environ)):
+                return function(validate(config_class, visible(record, name, config_class)), places)
         except Exception as error:
             if not single:
                 raise
             failures.append(error)  # past Hydra, which would print a line of its own about it
 
     if single:  # a mistake leaves no output folder behind
-        _check(name, parse(compose_yaml(root / "conf", overrides)))
+        check_record(name, parse(compose_yaml(root / "conf", overrides)))
     sys.argv.append(f"hydra.job.name={name}")
     hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
     if failures:
@@ -103,7 +142,7 @@ def _require_one_training(name: str, rank: Rank, single: bool) -> None:
         )
 
 
-def _check(name: str, record: Mapping[str, Any]) -> None:
+def check_record(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
     if name in READ_PROCESSED:
         from pipeline.data.same import require_same_data
@@ -113,9 +152,8 @@ def _check(name: str, record: Mapping[str, Any]) -> None:
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:
     """The part of the configuration that a stage may read: what dvc.yaml watches for it, and what changes no result."""
-    import yaml
 
-    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage].get("params", [])
+    declared = read_yaml(Path("dvc.yaml"))["stages"][stage].get("params", [])
     unwatched = [key for key in UNWATCHED if _declares(config_class, key.split("."))]
     part: dict[str, Any] = {}
     for key in (*declared, *unwatched):
@@ -154,39 +192,77 @@ def _only_one(stage: str) -> Iterator[None]:
 
 
 @contextmanager
+def _alone_in(out: Path, rank: Rank | None) -> Iterator[None]:
+    """The same for a folder that somebody named in two commands by hand; one training's processes share one."""
+    if rank and rank.number > 0:
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)  # the folder itself is locked: nothing is left in it
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"another process is writing to {out}. Wait for it, or give this one its own folder: hydra.run.dir=…"
+            ) from None
+        except OSError as error:  # NFS locks nothing that is not open for writing, as no folder is
+            if error.errno != errno.EBADF:
+                raise
+        yield
+    finally:
+        os.close(folder)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    """For a logger that prints the traceback of each error that it raises. Hydra undoes a level and `disabled`."""
+    return False
+
+
+@contextmanager
 def explained(stage: str) -> Iterator[None]:
     """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback."""
+    logging.getLogger("mlflow.store.db.utils").addFilter(_nothing)
     rank = Rank.of(os.environ)
     first = rank is None or rank.local == 0
     try:
         yield
     except PipelineError as error:
         leave_the_word_to_the_first(rank)
-        _fail(stage, str(error), error.exit_code)
+        _fail(stage, shortage(error, stage) or str(error), error.exit_code)
     except KeyboardInterrupt:
         if first:
             _fail(stage, "interrupted", 130)
         sys.exit(130)
     except SystemExit as error:
         if first and error.code in (130, 143):
-            print(f"{stage}: interrupted; under DVC, starting it again goes on from here", file=sys.stderr)
+            print(f"{stage}: interrupted{_how_it_goes_on(stage)}", file=sys.stderr)
         raise
     except Exception as error:
-        message, exit_code = _known(error)
+        message, exit_code = _known(error, stage)
         if not message:
             raise
         _fail(stage, message, exit_code)
 
 
-def _known(error: Exception) -> tuple[str, int]:
+def _how_it_goes_on(stage: str) -> str:
+    if os.environ.get("DVC_STAGE") == stage:
+        return "; the same dvc command goes on from here"
+    if stage != "train":
+        return ""
+    if any(words <= set(sys.argv) for words in MULTIRUN):
+        return "; the same command goes on with this sweep"
+    return "; by hand the same command starts anew, under DVC it goes on"
+
+
+def _known(error: Exception, stage: str) -> tuple[str, int]:
     """Message and exit code of a foreign error that a user can cause; no message if it is none of them."""
+    if message := shortage(error, stage):
+        return message, 1
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error), 2
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"{NO_ROOM[error.errno]}: {error.filename or 'while writing'}; what was there before is intact", 1
     return "", 1
 
 

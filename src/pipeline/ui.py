@@ -1,4 +1,5 @@
 """Open the MLflow UI on this project's runs.  Use: ``make ui``, ``python -m pipeline.ui --port 5001 --experiment NAME``
+The jobs of a sweep, best first:  ``python -m pipeline.ui --sweep ID``
 
 From another machine: ``ssh -L 5000:127.0.0.1:5000 HOST``. The server listens on 127.0.0.1 only, as it has no passwords.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.places import project_root
+from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import Store, leaderboard_url
 from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, newest_experiment
 from pipeline.tracking.leaderboard import experiments_url
@@ -33,15 +35,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the link, then become the server until Ctrl-C.
 
     Raises:
-        PipelineError: no store yet, no such experiment, or the port is taken.
+        PipelineError: no store yet, no such experiment, another host, or the port is taken.
     """
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description="The MLflow UI on this project's runs.")
-    parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("--experiment", help="which one to open; the one with the newest run if not given")
+    parser.add_argument("--port", type=int, default=5000, choices=range(1, 2**16), metavar="1..65535")
+    parser.add_argument("--host", default=HOST, help=f"{HOST} only: asked for another, it says how to get there safely")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--experiment", help="which one to open; the one with the newest run if not given")
+    what.add_argument("--sweep", metavar="ID", help="open the table of this sweep's jobs")
     asked = parser.parse_args(arguments)
     root = project_root()
+    check_host(asked.host, asked.port)
     check_port(asked.port)
     link = experiment_link(root, asked.port, asked.experiment)
+    if asked.sweep:
+        link = sweep_link(root, asked.port, asked.sweep)
     print(f"{link}\nAnswers in about ten seconds. Ctrl-C ends it.", flush=True)
     serve(root, asked.port)
 
@@ -58,11 +66,31 @@ def experiment_link(root: Path, port: int, experiment: str | None) -> str:
     return leaderboard_url(port, found) if found else experiments_url(port)
 
 
+def sweep_link(root: Path, port: int, sweep: str) -> str:
+    """The jobs of a sweep, best first."""
+    known = sweeps(Store(root))
+    found = called(known, sweep)
+    if found is None:
+        newest = newest_in_words(known)
+        raise PipelineError(f"{root / DATABASE} has no sweep {sweep!r}. The newest are: {newest}")
+    return leaderboard_url(port, found.experiment_id, f"sweep-{found.tags[ID_TAG]}")
+
+
+def check_host(host: str, port: int) -> None:
+    """Raises PipelineError, with the way to open the UI from elsewhere, for a host that other machines can reach."""
+    if host not in (HOST, "localhost"):
+        raise PipelineError(
+            f"--host {host}: the server has no passwords, and whoever reaches it can change and delete runs, so it "
+            f"listens on {HOST} only. From another machine, with it running here: "
+            f"ssh -L {port}:{HOST}:{port} {socket.gethostname()}, then open http://{HOST}:{port} there"
+        )
+
+
 def check_port(port: int) -> None:
     """Raises PipelineError, with a port to use instead, if another program listens on this one."""
     if _is_free(port):
         return
-    free = next((other for other in range(port + 1, port + PORTS_TO_TRY) if _is_free(other)), None)
+    free = next((other for other in range(port + 1, min(port + PORTS_TO_TRY, 2**16)) if _is_free(other)), None)
     advice = f"Use another: python -m pipeline.ui --port {free}" if free else "So are the hundred after it."
     raise PipelineError(f"Port {port} is taken, perhaps by an MLflow UI that is still open. {advice}")
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from pipeline.tracking import Store
-from pipeline.tracking.interrupts import Interrupts
+from pipeline.tracking import interrupts as interrupts_module
+from pipeline.tracking.interrupts import Interrupts, later_signals
 from pipeline.tracking.locks import LIVE
 from pipeline.tracking.store import LIVE_TAG, REASON_TAG, TRACEBACK_FILE
 
@@ -181,6 +183,36 @@ def test_a_signal_while_a_run_is_closed_raises_when_it_is_closed() -> None:
     assert (exit_info.value.code, steps) == (143, ["block", "closed"])
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_amid_a_write_waits_for_its_end(store: Store, number: signal.Signals) -> None:
+    """Cut short, MLflow's transaction would stay open, and the run could not be marked as ended for 20 s."""
+    steps = []
+    ids = []
+
+    def interrupt(*event: Any) -> None:
+        statement = event[2]
+        if statement.startswith("INSERT INTO metrics"):
+            steps.append("inserted")
+            signal.raise_signal(number)
+
+    def interrupted() -> None:
+        with store.run("endings", "amid a write") as run:
+            ids.append(run.id)
+            run.metrics({"loss": 0.5})
+            steps.append("after the write")
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", interrupt)
+    try:
+        with pytest.raises(SystemExit) as exit_info:
+            interrupted()
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", interrupt)
+
+    assert (exit_info.value.code, steps) == (128 + number, ["inserted"])
+    run = store.client.get_run(ids[0])
+    assert (run.info.status, run.data.metrics) == ("KILLED", {"loss": 0.5})
+
+
 def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
     steps = []
 
@@ -195,6 +227,72 @@ def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted_twice()
     assert steps == ["cleaned"]
+
+
+@dataclass
+class AskedToStop:
+    """What a block that was asked to stop has done, and what came out of it."""
+
+    steps: list[str]
+    code: Any = None
+    seconds: float = 0.0
+
+
+def asked_to_stop(block: Callable[[Callable[[], bool], list[str]], None]) -> AskedToStop:
+    """Run a block with ``later_signals``, in an open run."""
+    done = AskedToStop([])
+    start_s = time.monotonic()
+    try:
+        with Interrupts() as interrupts, interrupts.allowed(), later_signals() as asked:
+            block(asked, done.steps)
+    except SystemExit as error:
+        done.code = error.code
+    done.seconds = time.monotonic() - start_s
+    return done
+
+
+def test_a_block_that_ends_itself_is_not_cut_short() -> None:
+    def ends(asked: Callable[[], bool], steps: list[str]) -> None:
+        before = asked()
+        signal.raise_signal(signal.SIGTERM)
+        steps.append(f"{before} {asked()}")
+
+    done = asked_to_stop(ends)
+    assert (done.steps, done.code) == (["False True"], 143)
+
+
+@pytest.mark.timeout(120, method="signal")  # it has the timer
+def test_a_block_that_does_not_end_itself_is_cut_short_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not amid a write; afterwards the timer is whose it was."""
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(interrupts_module, "SOON_S", 0.3)
+
+    def hangs(asked: Callable[[], bool], steps: list[str]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        with Interrupts.innermost.held():  # type: ignore[union-attr]
+            time.sleep(0.6)
+            steps.append("written")
+        steps.append("not reached")
+
+    def sleeps(asked: Callable[[], bool], steps: list[str]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(10)
+
+    written, slept = asked_to_stop(hangs), asked_to_stop(sleeps)
+    assert (written.steps, written.code) == (["written"], 143)
+    assert (slept.code, slept.seconds < 5) == (143, True)
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[0] > 60) == (before, True)
+
+
+def test_a_second_signal_cuts_a_block_short_that_was_to_end_itself() -> None:
+    def asked_twice(asked: Callable[[], bool], steps: list[str]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        steps.append("first")
+        signal.raise_signal(signal.SIGTERM)
+        steps.append("not reached")
+
+    done = asked_to_stop(asked_twice)
+    assert (done.steps, done.code) == (["first"], 143)
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored() -> None:

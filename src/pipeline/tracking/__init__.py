@@ -10,24 +10,36 @@ The only package that imports mlflow, and only once a store is used: importing i
 import os
 
 from pipeline.tracking.code_state import PATCH_FILE
+from pipeline.tracking.interrupts import later_signals
 from pipeline.tracking.leaderboard import leaderboard_url, run_url
+from pipeline.tracking.limits import as_text
+from pipeline.tracking.locks import locked
 from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
+from pipeline.tracking.rows import RunRow
 from pipeline.tracking.run import DatasetRef, Run
-from pipeline.tracking.store import DESCRIPTION_TAG, MODEL_TAG, Store
+from pipeline.tracking.store import Store
+from pipeline.tracking.tags import DESCRIPTION_TAG, MODEL_ID_TAG, MODEL_TAG, PARENT_TAG, REASON_TAG
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded
 
 __all__ = [
     "DESCRIPTION_TAG",
+    "MODEL_ID_TAG",
     "MODEL_TAG",
+    "PARENT_TAG",
     "PATCH_FILE",
+    "REASON_TAG",
     "DatasetRef",
     "Provenance",
     "Run",
+    "RunRow",
     "Store",
+    "as_text",
     "dvc_tags",
+    "later_signals",
     "leaderboard_url",
+    "locked",
     "model_requirements",
     "provenance",
     "run_url",

@@ -23,16 +23,21 @@ log = logging.getLogger(__name__)
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow_artifacts"
 LOCK = Path(".pipeline", "store.lock")
-ABSOLUTE_PLACES = {  # table -> column with an absolute place below ARTIFACTS
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
+ABSOLUTE_PLACES = (  # tables and their columns with an absolute place below ARTIFACTS
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
 
 
 def artifacts_uri(root: Path) -> str:
     return (root / ARTIFACTS).as_uri()
+
+
+def local_path(uri: str) -> Path:
+    return Path(unquote(urlparse(uri).path))
 
 
 def sqlite_uri(file: Path) -> str:
@@ -105,10 +110,10 @@ def _relocate(root: Path) -> None:
     old_places = _old_places(root)
     new = artifacts_uri(root)
     for old in old_places:
-        _check_movable(root, Path(unquote(urlparse(old).path)))
+        _check_movable(root, local_path(old))
     with _opened(root) as connection, connection:
         for old in old_places:
-            for table, column in ABSOLUTE_PLACES.items():
+            for table, column in ABSOLUTE_PLACES:
                 changed = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
                 below_old = f"WHERE {column} = ? OR substr({column}, 1, ?) = ?"
                 values = [new, len(old) + 1, old, len(old) + 1, f"{old}/"]

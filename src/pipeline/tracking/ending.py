@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.errors import ProcessLost
 
+INTERRUPTED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -21,6 +23,8 @@ class Ending:
         """The ending for an exception that left the block, ``caught`` being the signal behind it."""
         if caught is None and isinstance(error, KeyboardInterrupt):
             caught = signal.SIGINT
+        if caught is None and isinstance(error, SystemExit) and error.code in INTERRUPTED:  # of a run within this one
+            caught = int(error.code) - 128
         if caught is not None and not isinstance(error, ProcessLost):
             return cls("KILLED", signal.Signals(caught).name, 128 + caught)
         if isinstance(error, SystemExit) and not error.code:

@@ -6,11 +6,12 @@ import base64
 import json
 import time
 import zlib
-from typing import Any
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 NOTE_TAG = "mlflow.note.content"  # Markdown; the UI shows about three lines, so the headline comes first
 VIEW = "leaderboard"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # MLflow's internal format; if it changes, the page shows default columns
+VIEW_TAG = "mlflow.sharedViewState.{}"  # MLflow's internal format; if it changes, the page shows default columns
 KIND_TAG = "mlflow.experimentKind"
 
 SORT_BY = "metrics.`test/accuracy`"
@@ -28,12 +29,12 @@ CLASSIC = "workflowType=machine_learning"
 def experiment_tags(name: str) -> dict[str, str]:
     """Tags that give a new experiment a title, a ready table and MLflow's view for trained models."""
     note = f"# {name}\n\nBest test accuracy first. Tick runs and press *Compare* to see them side by side."
-    return {NOTE_TAG: note, KIND_TAG: "custom_model_development", VIEW_TAG: json.dumps(_view())}
+    return {NOTE_TAG: note, KIND_TAG: "custom_model_development", **view_tag(VIEW, "Leaderboard", COLUMNS, SORT_BY)}
 
 
-def leaderboard_url(port: int, experiment_id: str) -> str:
-    """The table of an experiment's runs, best test accuracy first."""
-    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?{CLASSIC}&viewStateShareKey={VIEW}"
+def leaderboard_url(port: int, experiment_id: str, view: str = VIEW) -> str:
+    """The table of an experiment's runs as a saved view shows it; by default best test accuracy first."""
+    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs?{CLASSIC}&viewStateShareKey={view}"
 
 
 def experiments_url(port: int) -> str:
@@ -46,8 +47,33 @@ def run_url(port: int, experiment_id: str, run_id: str) -> str:
     return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs/{run_id}?{CLASSIC}"
 
 
-def _view() -> dict[str, Any]:
-    state = {"orderByKey": SORT_BY, "orderByAsc": False, "selectedColumns": list(COLUMNS)}
+def compare_url(port: int, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The page that compares runs: parallel coordinates, scatter, contours, and what differs."""
+    runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
+    return f"http://127.0.0.1:{port}/#/compare-runs?runs={runs}&experiments={experiments}&{CLASSIC}"
+
+
+def view_tag(
+    key: str, name: str, columns: Sequence[str], sort_by: str, *, ascending: bool = False, only: str = ""
+) -> dict[str, str]:
+    """An experiment's tag that is an entry of the UI's menu of views.
+
+    Args:
+        columns: as MLflow's filters write them: metrics.`test/accuracy`.
+        only: a filter; all runs without one.
+    """
+    state = {"orderByKey": sort_by, "orderByAsc": ascending, "selectedColumns": list(columns), "searchFilter": only}
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now_ms = int(time.time() * 1000)
-    return {"name": "Leaderboard", "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"}
+    view = {"name": name, "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"}
+    return {VIEW_TAG.format(key): json.dumps(view)}
+
+
+def with_ids(view: str, ids: Mapping[str, str]) -> str:
+    """The value of a `view_tag` with other ids in its filter."""
+    entry = json.loads(view)
+    packed = entry["state"].removeprefix("deflate;")
+    state = zlib.decompress(base64.b64decode(packed)).decode()
+    for old, new in ids.items():
+        state = state.replace(old, new)
+    return json.dumps({**entry, "state": f"deflate;{base64.b64encode(zlib.compress(state.encode())).decode()}"})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline.files import read_yaml
 from pipeline.tracking.code_state import CodeState, code_state
 
 INPUT_STAGES = ("configure", "download", "preprocess")
@@ -46,11 +47,10 @@ def dvc_results(pipeline: Path) -> list[str]:
 
     Not what configure writes: params.yaml may hold the overrides of an experiment.
     """
-    import yaml
 
     if not pipeline.exists():
         return []
-    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml(pipeline)["stages"]
     entries = [
         entry
         for name, stage in stages.items()
@@ -68,7 +68,7 @@ def dvc_tags(lock: Path, stages: Collection[str]) -> dict[str, str]:
     if not lock.exists():
         return {}
     try:
-        entries = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        entries = read_yaml(lock)["stages"]
         outputs = [output for stage in stages for output in entries.get(stage, {}).get("outs", [])]
         return {f"dvc.{output['path']}": str(output["md5"]) for output in outputs if "md5" in output}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:

@@ -109,10 +109,15 @@ class Run:
         characters of it; the whole stands in the source.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         used = DatasetRef(name, digest[:DIGEST_CHARS])
         entry = Dataset(used.name, used.digest, "local", json.dumps({"uri": source, "digest": digest}))
-        self.client.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(entry, [InputTag("mlflow.data.context", context)])]
+        try:
+            self.client.log_inputs(self.id, inputs)
+        except MlflowException:  # another run has just entered the same data: MLflow looks, then adds, unlocked
+            self.client.log_inputs(self.id, inputs)
         return used
 
     def artifact(self, path: Path, folder: str | None = None) -> None:

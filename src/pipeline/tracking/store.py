@@ -6,20 +6,24 @@ import logging
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import locks
-from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, sqlite_uri
+from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, local_path, sqlite_uri
 from pipeline.tracking.ending import Ending
-from pipeline.tracking.interrupts import Interrupts
-from pipeline.tracking.leaderboard import experiment_tags
+from pipeline.tracking.follower import followed
+from pipeline.tracking.interrupts import Interrupts, Uncut
+from pipeline.tracking.leaderboard import experiment_tags, view_tag
 from pipeline.tracking.provenance import source_tags
+from pipeline.tracking.replica import server_from
+from pipeline.tracking.rows import RunRow
 from pipeline.tracking.run import Run
+from pipeline.tracking.tags import LIVE_TAG, PARENT_TAG, REASON_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,10 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL_TAG = "model.sha256"  # digest of models/model.safetensors
-DESCRIPTION_TAG = "model.json.sha256"  # digest of models/model.json, which names weights, data, settings and code
-LIVE_TAG = "pipeline.live"  # token of the process that writes the run; gone when the run has ended
-REASON_TAG = "exit.reason"
+SWEEP_METRICS = tuple(f"metrics.`kept_{name}`" for name in ("val_accuracy", "val_loss", "train_loss"))
 TRACEBACK_FILE = "failure/traceback.txt"
 
 
@@ -49,6 +50,11 @@ class Store:
     def uri(self) -> str:
         return sqlite_uri(self.root / DATABASE)
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever recorded here."""
+        return (self.root / DATABASE).exists()
+
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client for this store, which is made first if there is none."""
@@ -57,7 +63,7 @@ class Store:
 
         ensure_database(self.root)
         try:
-            return MlflowClient(self.uri, self.uri)
+            return cast("MlflowClient", Uncut(MlflowClient(self.uri, self.uri)))
         except MlflowException as error:
             raise PipelineError(
                 f"MLflow cannot open {self.root / DATABASE}: {error}\n"
@@ -82,6 +88,17 @@ class Store:
                 self.client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
+    def save_sweep_view(self, parent: str, identity: str, keys: Sequence[str], metric: str, *, ascending: bool) -> None:
+        """A table of a sweep's jobs in the UI's menu of views, best first: what was swept, and what came out."""
+        columns = [*(f"params.`{key}`" for key in keys), f"metrics.`{metric}`", *SWEEP_METRICS]
+        tag = view_tag(
+            f"sweep-{identity}", f"Sweep {identity}", list(dict.fromkeys(columns)), f"metrics.`{metric}`",
+            ascending=ascending, only=f"tags.`{PARENT_TAG}` = '{parent}'",
+        )  # fmt: skip
+        experiment = self.client.get_run(parent).info.experiment_id
+        for key, value in tag.items():
+            self.client.set_experiment_tag(experiment, key, value)
+
     def run_exists(self, run_id: str) -> bool:
         """Whether the run is in this store and not deleted."""
         return self._find(run_id) is not None
@@ -90,6 +107,38 @@ class Store:
         """The newest run, not deleted, that has the tag with this value."""
         found = self._search(f"tags.`{tag}` = '{value}'")
         return str(found[0].info.run_id) if found else None
+
+    def rows(self, condition: str) -> list[RunRow]:
+        """The runs that meet MLflow's filter and are not deleted, newest first."""
+        return [RunRow.of(run) for run in self._search(condition)]
+
+    def experiment_name(self, experiment_id: str) -> str:
+        return str(self.client.get_experiment(experiment_id).name)
+
+    def row(self, run_id: str) -> RunRow:
+        return RunRow.of(self.client.get_run(run_id))
+
+    def artifacts(self, run_id: str) -> Path:
+        """The folder of its files."""
+        return local_path(self.client.get_run(run_id).info.artifact_uri)
+
+    def model_folder(self, model_id: str) -> Path:
+        """Of a logged model."""
+        return local_path(self.client.get_logged_model(model_id).artifact_location)
+
+    def ended_run(self, run_id: str) -> Run:
+        """A run to add something to, newer values included, whatever its status is, which stays."""
+        return Run(self.client, run_id)
+
+    @contextmanager
+    def added_to(self, run_id: str, server: str | None) -> Iterator[Run]:
+        """The same, after which the server gets what was added."""
+        with followed(self.root, run_id, self.uri, server_from(server)):
+            yield self.ended_run(run_id)
+
+    def children(self, parent: str) -> list[RunRow]:
+        """The runs of a parent run, newest first."""
+        return self.rows(f"tags.`{PARENT_TAG}` = '{parent}'")
 
     def reap(self) -> list[str]:
         """End the runs whose process died without ending them (SIGKILL, power cut): KILLED, with the reason.
@@ -108,13 +157,20 @@ class Store:
 
     @contextmanager
     def run(
-        self, experiment: str, name: str, *, resume: str | None = None, tags: Mapping[str, str] | None = None
+        self,
+        experiment: str,
+        name: str,
+        *,
+        resume: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        server: str | None = None,
     ) -> Iterator[Run]:
         """A run that always ends right: FINISHED, FAILED (an exception) or KILLED (a signal; exit code 128 + n).
 
         Args:
             resume: id of a run to go on with. If the store no longer has it, a new run is made and a warning says so.
             tags: set when the run starts.
+            server: gets a copy of the run while it goes; None: what MLFLOW_TRACKING_URI names, where that is a server.
 
         Raises:
             PipelineError: the experiment was deleted, or another process is writing the run to resume.
@@ -124,16 +180,17 @@ class Store:
         self.reap()
         with Interrupts() as interrupts, locks.alive(self.root) as token:
             run = self._begin(experiment, name, resume, {**(tags or {}), LIVE_TAG: token})
-            try:
-                with interrupts.allowed():
-                    yield run
-            except BaseException as error:
-                ending = Ending.of(error, interrupts.caught)
-                self._end_after(run, error, ending)
-                if ending.exit_code is not None:
-                    raise SystemExit(ending.exit_code) from error
-                raise
-            self._end(run.id, Ending("FINISHED"))
+            with followed(self.root, run.id, self.uri, server_from(server)):
+                try:
+                    with interrupts.allowed():
+                        yield run
+                except BaseException as error:
+                    ending = Ending.of(error, interrupts.caught)
+                    self._end_after(run, error, ending)
+                    if ending.exit_code is not None:
+                        raise SystemExit(ending.exit_code) from error
+                    raise
+                self._end(run.id, Ending("FINISHED"))
 
     def _begin(self, experiment: str, name: str, resume: str | None, tags: dict[str, str]) -> Run:
         old = self._find(resume) if resume is not None else None
@@ -165,7 +222,8 @@ class Store:
             if ending.status == "FAILED":
                 run.text("".join(traceback.format_exception(error)), TRACEBACK_FILE)
         except Exception as problem:
-            log.warning("Run %s may not have ended as %s in %s: %s", run.id, ending.status, self.uri, problem)
+            why = str(problem).partition("\n")[0]
+            log.warning("Run %s may not have ended as %s in %s: %s", run.id, ending.status, self.uri, why)
 
     def _end(self, run_id: str, ending: Ending) -> None:
         if ending.reason:
@@ -187,7 +245,13 @@ class Store:
     def _search(self, condition: str) -> list[MlflowRun]:
         """Runs that are not deleted, newest first."""
         experiments = [found.experiment_id for found in self.client.search_experiments()]
-        return list(self.client.search_runs(experiments, condition, order_by=["attributes.start_time DESC"]))
+        newest_first = ["attributes.start_time DESC"]
+        page = self.client.search_runs(experiments, condition, order_by=newest_first)
+        found = list(page)
+        while page.token:
+            page = self.client.search_runs(experiments, condition, order_by=newest_first, page_token=page.token)
+            found += page
+        return found
 
     def _new_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException

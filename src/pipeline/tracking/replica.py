@@ -1,0 +1,274 @@
+"""Copies of runs on a tracking server. What is trained and how it is tracked knows only the local store.
+
+A copy is found by a tag that holds the local run's id, and a point is one row of the server however often it is sent,
+so copying can be cut off at any instant and repeated at will.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from pipeline.tracking.database import local_path
+from pipeline.tracking.leaderboard import VIEW_TAG, with_ids
+from pipeline.tracking.limits import METRICS_PER_CALL, PARAMS_PER_CALL, parts
+from pipeline.tracking.locks import locked
+from pipeline.tracking.tags import LIVE_TAG, PARENT_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, LoggedModelOutput
+    from mlflow.entities import Run as MlflowRun
+
+SOURCE_RUN, SOURCE_MODEL = "replica.source_run", "replica.source_model"  # of a copy: the local id
+COPIED = "replica.copied"  # of a local run: which server has all of it, and what "all" was
+OWN = (COPIED, LIVE_TAG)  # mean something to the local store alone
+LOCK = Path(".pipeline", "replica.lock")
+# A request that fails is repeated by the next look at the run, not by the request itself.
+HTTP = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # amid the training's own lines
+}
+SHARED_VIEWS = VIEW_TAG.format("")
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+def server_from(given: str | None) -> str | None:
+    """The tracking server: what the settings say, else MLFLOW_TRACKING_URI if that is one; None: there is none."""
+    named = given or os.environ.get("MLFLOW_TRACKING_URI", "")
+    return named if named.startswith(("http://", "https://")) else None
+
+
+def shown(server: str) -> str:
+    """Without the password that the address may hold."""
+    parts = urlsplit(server)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def reason(error: Exception, server: str) -> str:
+    """Why a server did not answer, in a line, without the password in its address."""
+    text = str(error).replace(server, shown(server))
+    if inner := re.search(r"\[Errno \d+\] ([\w ]+)|(Read timed out)|(too many \d+ error responses)", text):
+        return inner[1] or inner[0]
+    return text.partition("\n")[0][:200]
+
+
+class Replica:
+    """The copies that a server has of a local store's runs.
+
+    What was sent is remembered by this object only: losing it costs sending it again. Any method raises what MLflow
+    raises for a server that does not answer.
+    """
+
+    def __init__(self, root: Path, local: MlflowClient, server: str) -> None:
+        from mlflow import MlflowClient
+
+        for key, value in HTTP.items():
+            os.environ.setdefault(key, value)
+        self.root, self.local, self.there = root, local, MlflowClient(server, server)
+        self.name = shown(server)
+        self._sent: set[tuple[str, Hashable]] = set()  # (id on the server, what)
+        self._ids: dict[str, str] = {}  # of runs and models: local to the server's
+
+    def copy(self, run_id: str, again: bool = False) -> bool:
+        """Bring the copy of a run up to date. Returns whether the run has ended and the copy is complete.
+
+        Args:
+            again: also if the copy was complete before: the server may have lost it.
+        """
+        with locked(self.root / LOCK):  # two at once would both find no copy, and make one
+            run = self.local.get_run(run_id)
+            files = _files(local_path(run.info.artifact_uri))
+            mark = self._mark(run, list(files))
+            if run.data.tags.get(COPIED) == mark and not again:
+                return True
+            to = self._run(run)
+            self._values(to, run)
+            if inputs := _inputs(run):
+                names = tuple(entry.dataset.name for entry in inputs)
+                self._once(to, names, partial(self.there.log_inputs, to, inputs))
+            for state, path in files.items():
+                folder = str(PurePosixPath(state[0]).parent)
+                self._once(
+                    to, state, partial(self.there.log_artifact, to, str(path), folder if folder != "." else None)
+                )
+            for output in run.outputs.model_outputs if run.outputs else []:
+                self._model(to, output)
+            if run.info.status not in ("FINISHED", "FAILED", "KILLED"):
+                self._once(to, "status", partial(self.there.update_run, to, status=run.info.status))
+                return False
+            self._drop_old_tags(to, run)
+            self.there.set_terminated(to, run.info.status, run.info.end_time)
+            self.local.set_tag(run_id, COPIED, mark)
+            return True
+
+    def is_complete(self, run_id: str) -> bool:
+        """Whether the run has ended and was copied as it is now. Asks the local store only."""
+        run = self.local.get_run(run_id)
+        return run.data.tags.get(COPIED) == self._mark(run, list(_files(local_path(run.info.artifact_uri))))
+
+    def _mark(self, run: MlflowRun, files: list[Any]) -> str:
+        return f"{self.name} {_digest(run, files)}"
+
+    def ids(self) -> dict[str, list[str]]:
+        """All copies: local run id to the server's, several where a request was answered after it was given up."""
+        found: dict[str, list[str]] = {}
+        for run in _runs(self.there, f"tags.`{SOURCE_RUN}` != ''"):
+            found.setdefault(run.data.tags[SOURCE_RUN], []).append(run.info.run_id)
+        return found
+
+    # ---------------------------------------------------------------- runs
+
+    def _run(self, run: MlflowRun) -> str:
+        local_id = run.info.run_id
+        if local_id not in self._ids:
+            experiment = self._experiment(run.info.experiment_id)
+            copies = _runs(self.there, f"tags.`{SOURCE_RUN}` = '{local_id}'", [experiment])
+            if not copies:
+                tags = {**self._tags(run), SOURCE_RUN: local_id}
+                copies = [self.there.create_run(experiment, run.info.start_time, tags, run.info.run_name)]
+            self._ids[local_id], *others = [str(copy.info.run_id) for copy in sorted(copies, key=_fullest_first)]
+            for other in others:
+                self.there.delete_run(other)
+        return self._ids[local_id]
+
+    def _experiment(self, local_id: str) -> str:
+        local = self.local.get_experiment(local_id)
+        there = self.there.get_experiment_by_name(local.name)
+        own = {key: value for key, value in local.tags.items() if not key.startswith("mlflow.sharedViewState.sweep-")}
+        if there is None:
+            return str(self.there.create_experiment(local.name, tags=own))
+        for key in own.keys() - there.tags.keys():  # what people edited on the server stays
+            self.there.set_experiment_tag(there.experiment_id, key, own[key])
+        return str(there.experiment_id)
+
+    def _tags(self, run: MlflowRun) -> dict[str, str]:
+        tags = {key: value for key, value in run.data.tags.items() if key not in OWN}
+        if parent := tags.get(PARENT_TAG):
+            tags[PARENT_TAG] = self._run(self.local.get_run(parent))
+        return tags
+
+    def _values(self, to: str, run: MlflowRun) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        params = [("param", *item) for item in run.data.params.items()]
+        for some in self._new(to, params, PARAMS_PER_CALL):
+            self.there.log_batch(to, params=[Param(key, value) for _, key, value in some])
+        tags = [("tag", *item) for item in self._tags(run).items()]
+        for some in self._new(to, tags, PARAMS_PER_CALL):
+            self.there.log_batch(to, tags=[RunTag(key, value) for _, key, value in some])
+        history = (point for key in run.data.metrics for point in self.local.get_metric_history(run.info.run_id, key))
+        points = [(point.key, _same_nan(point.value), point.timestamp, point.step) for point in history]
+        for part in self._new(to, points, METRICS_PER_CALL):
+            self.there.log_batch(to, metrics=[Metric(key, float(value), at, step) for key, value, at, step in part])
+        self._view(to, run)
+
+    def _view(self, to: str, run: MlflowRun) -> None:
+        """A sweep's table of jobs, which is a view of the experiment and names the sweep's run."""
+        local = self.local.get_experiment(run.info.experiment_id)
+        experiment = self.there.get_run(to).info.experiment_id if "sweep.id" in run.data.tags else None
+        key = f"{SHARED_VIEWS}sweep-{run.data.tags.get('sweep.id')}"
+        if experiment and key in local.tags:
+            value = with_ids(local.tags[key], {run.info.run_id: to})
+            self._once(to, local.tags[key], partial(self.there.set_experiment_tag, experiment, key, value))
+
+    def _drop_old_tags(self, to: str, run: MlflowRun) -> None:
+        """Such as why it ended, of a run that went on."""
+        kept = {*self._tags(run), SOURCE_RUN}
+        for key in self.there.get_run(to).data.tags.keys() - kept:
+            self.there.delete_tag(to, key)
+
+    # ---------------------------------------------------------------- models
+
+    def _model(self, to: str, output: LoggedModelOutput) -> None:
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        model = self.local.get_logged_model(output.model_id)
+        if model.model_id not in self._ids:
+            experiment = self.there.get_run(to).info.experiment_id
+            copies = self.there.search_logged_models([experiment], f"tags.`{SOURCE_MODEL}` = '{model.model_id}'")
+            tags = {**model.tags, SOURCE_MODEL: model.model_id}
+            copy, *others = sorted(copies, key=lambda copy: str(copy.model_id)) or [
+                self.there.create_logged_model(experiment, model.name, to, tags, model.params, model.model_type)
+            ]
+            for other in others:
+                self.there.delete_logged_model(other.model_id)
+            if str(copy.status) != "READY":  # it is new, or its copying was cut off
+                self.there.log_model_artifacts(copy.model_id, str(local_path(model.artifact_location)))
+                self.there.log_outputs(to, [LoggedModelOutput(copy.model_id, output.step)])
+                self.there.finalize_logged_model(copy.model_id, model.status)
+            self._ids[model.model_id] = copy.model_id
+        there = self._ids[model.model_id]
+        rows = [
+            (point.key, _same_nan(point.value), point.timestamp, point.step, point.dataset_name, point.dataset_digest)
+            for point in model.metrics or []
+        ]
+        for part in self._new(there, rows, METRICS_PER_CALL):
+            points = [Metric(key, float(value), at, step, there, *data) for key, value, at, step, *data in part]
+            self.there.log_batch(to, metrics=points)
+
+    # ---------------------------------------------------------------- what was sent
+
+    def _new(self, to: str, items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+        """The items that were not sent, in parts. A part counts as sent when the caller comes back for the next."""
+        left = [item for item in items if (to, item) not in self._sent]
+        for part in parts(left, size):
+            yield part
+            self._sent.update((to, item) for item in part)
+
+    def _once(self, to: str, what: Hashable, send: Any) -> None:
+        if (to, what) not in self._sent:
+            send()
+            self._sent.add((to, what))
+
+
+def _runs(client: MlflowClient, condition: str, experiments: Iterable[str] | None = None) -> list[MlflowRun]:
+    if experiments is None:
+        experiments = [found.experiment_id for found in client.search_experiments()]
+    wanted, token = list(experiments), None
+    found: list[MlflowRun] = []
+    while wanted:
+        page = client.search_runs(wanted, condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _fullest_first(copy: MlflowRun) -> tuple[int, int, str]:
+    """Of several copies the one that has most comes first, that is the one that was filled."""
+    models = len(copy.outputs.model_outputs) if copy.outputs else 0
+    return -models, -len(copy.data.metrics), str(copy.info.run_id)
+
+
+def _inputs(run: MlflowRun) -> list[DatasetInput]:
+    return list(run.inputs.dataset_inputs) if run.inputs else []
+
+
+def _files(root: Path) -> dict[tuple[str, int, int], Path]:
+    """(name, size, time of change) of each artifact, and where it lies."""
+    found = [(path, path.stat()) for path in sorted(root.rglob("*")) if path.is_file()]
+    return {(path.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns): path for path, s in found}
+
+
+def _digest(run: MlflowRun, files: list[Any]) -> str:
+    tags = {key: value for key, value in run.data.tags.items() if key not in OWN}
+    inputs = [entry.dataset.digest for entry in _inputs(run)]
+    outputs = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+    body = [run.info.status, run.info.end_time, run.data.metrics, run.data.params, tags, files, inputs, outputs]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _same_nan(value: float) -> float | str:
+    """NaN is not equal to itself, so as a number it would be sent again and again."""
+    return "nan" if value != value else value
