@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
 from pipeline.download import download
 from pipeline.errors import PipelineError
-from pipeline.evaluate import BATCH, evaluate
+from pipeline.evaluate import evaluate
 from pipeline.files import read_json, sha256_of
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.portable import load_model, save_model
+from pipeline.model.predict import BATCH
 from pipeline.preprocess import preprocess
 from pipeline.training.fit import input_spec
 
@@ -33,6 +35,10 @@ FILES = {
     "plots/calibration.csv",
     "reports/figures/confusion_matrix.png",
     "reports/figures/reliability.png",
+    "plots/label_errors.csv",
+    "plots/robustness.csv",
+    "reports/evaluation.html",
+    "reports/figures/robustness.png",
     "reports/figures/worst_errors.png",
 }
 CFG = whole_config().evaluate
@@ -105,8 +111,9 @@ def test_the_metrics_have_the_promised_keys(made: tuple[Path, Path], tmp_path: P
     found = evaluate(*made, None, tmp_path, CFG)
     written = read_json(tmp_path / "metrics/evaluate.json")
 
-    keys = ("accuracy", "correct", "count", "loss", "accuracy_low", "accuracy_high", "ece")
-    assert list(written) == [f"test/{key}" for key in keys]
+    keys = ("accuracy", "correct", "count", "loss", "accuracy_low", "accuracy_high", "ece", "brier")
+    changes = ("rotation", "translation", "scale", "shear", "noise", "elastic")
+    assert list(written) == [f"test/{key}" for key in keys] + [f"robustness/{name}" for name in changes]
     assert written == found.scores
     assert (found.per_class["class"], found.per_class["samples"]) == (["0", "1", "2"], [3, 3, 3])
 
@@ -190,8 +197,63 @@ def test_the_calibration_table_has_the_filled_bins(tmp_path: Path) -> None:
     assert gaps / 200 == pytest.approx(found["test/ece"], abs=1e-6)
 
 
+def test_the_curves_begin_where_the_accuracy_is(tmp_path: Path) -> None:
+    """All test images are changed where there are no more than asked for."""
+    processed, models = make(tmp_path, 40)
+    found = evaluate(processed, models, None, tmp_path / "out", CFG)
+    rows = read_csv(tmp_path / "out/plots/robustness.csv")
+    unchanged = [row for row in rows if float(row["amount"]) == (1 if row["change"] == "scale" else 0)]
+
+    assert {row["change"] for row in unchanged} == {curve.name for curve in found.curves}
+    assert {int(row["correct"]) for row in unchanged} == {found.scores["test/correct"]}
+    assert {int(row["count"]) for row in rows} == {40}
+
+
+def test_suspected_labels_are_rows_of_the_test_set(tmp_path: Path) -> None:
+    """With the label that they have and the one that fits better."""
+    processed, models = make(tmp_path, 200)
+    found = evaluate(processed, models, None, tmp_path / "out", CFG)
+    rows = read_csv(tmp_path / "out/plots/label_errors.csv")
+    labels, predictions = load_split(processed, "test").labels, reference(processed, models)
+
+    assert [int(row["index"]) for row in rows] == found.suspects.tolist()
+    assert rows  # an untrained network doubts much
+    for row in rows:
+        index = int(row["index"])
+        assert found.classes[labels[index]] == row["label"] != row["suggested"]
+        assert row["suggested"] == found.classes[predictions[index].argmax()]
+        assert float(row["probability_of_label"]) == pytest.approx(np.exp(predictions[index, labels[index]]), abs=1e-5)
+
+
+def test_the_page_is_one_file(out: Path) -> None:
+    """It asks for nothing from outside, and says what the metrics say."""
+    page = (out / "reports/evaluation.html").read_text(encoding="utf-8")
+    found = read_json(out / "metrics/evaluate.json")
+
+    assert re.findall(r"""(?:src|href)=['"](?!data:)""", page) == []
+    assert "http" not in page
+    assert f"Test accuracy {found['test/accuracy']:.2%}" in page
+    for heading in (
+        "Classes",
+        "Calibration",
+        "Most confident mistakes",
+        "Labels that are probably wrong",
+        "Robustness",
+    ):
+        assert f"<h2>{heading}</h2>" in page
+
+
+def test_names_of_classes_are_no_markup(tmp_path: Path) -> None:
+    processed, models = make(tmp_path, classes=["<b>x", "a&b", "'q'"])
+    evaluate(processed, models, None, tmp_path / "out", CFG)
+    page = (tmp_path / "out/reports/evaluation.html").read_text(encoding="utf-8")
+
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x" in page
+
+
 def test_rows_of_a_table_are_no_pictures(tmp_path: Path) -> None:
-    """Everything but the gallery is made."""
+    """Everything but the gallery and the curves is made; the page lists rows."""
     rows = [f"{n}.5,{n % 7},{n % 2}" for n in range(40)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows, ""]))
     download(own_config(kind="table", path="table.csv"), tmp_path, tmp_path / "raw", mirror=None)
@@ -201,7 +263,14 @@ def test_rows_of_a_table_are_no_pictures(tmp_path: Path) -> None:
     found = evaluate(tmp_path / "processed", models, None, tmp_path / "out", CFG)
 
     assert found.scores["test/count"] == 8
-    assert set(tree(tmp_path / "out")) == FILES - {"reports/figures/worst_errors.png"}
+    assert set(tree(tmp_path / "out")) == FILES - {
+        "reports/figures/robustness.png",
+        "reports/figures/worst_errors.png",
+    }
+    page = (tmp_path / "out/reports/evaluation.html").read_text()
+    assert "data:image/png" in page  # the confusion matrix
+    assert "<figure>" not in page
+    assert "Robustness" not in page
 
 
 # ---------------------------------------------------------------- refusals

@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+)
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pipeline.reports.scores import (
+    brier,
     calibration,
+    confused_pairs,
     confusion_counts,
     per_class,
     scores,
@@ -208,6 +216,26 @@ def test_scores_are_those_of_the_libraries() -> None:
     assert found["test/loss"] == pytest.approx(log_loss(labels, np.exp(log_probabilities)), rel=1e-9)
     assert (found["test/accuracy_low"], found["test/accuracy_high"]) == wilson_interval(int(correct), 500)
     assert found["test/ece"] == calibration(np.exp(log_probabilities), labels, 15).ece
+
+
+def test_the_brier_score_is_sklearns() -> None:
+    log_probabilities, labels = predictions()
+    library = brier_score_loss(labels, np.exp(log_probabilities), labels=range(NUM_CLASSES), scale_by_half=False)
+
+    assert brier(log_probabilities, labels) == pytest.approx(library, rel=1e-12)
+
+
+def test_the_most_confused_pair_comes_first() -> None:
+    """Equal ones in the order of the classes; the share is that of the true class."""
+    counts = np.array([[8, 2, 0], [3, 5, 2], [0, 0, 7]])
+    found = confused_pairs(counts, ["a", "b", "c"], 3)
+
+    assert [(pair.actual, pair.predicted, pair.count, pair.share) for pair in found] == [
+        ("b", "a", 3, 0.3),
+        ("a", "b", 2, 0.2),
+        ("b", "c", 2, 0.2),
+    ]
+    assert confused_pairs(np.diag([3, 4]), ["a", "b"], 3) == []
 
 
 def test_scores_are_plain_numbers() -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.reports.robustness import Curve
 from pipeline.reports.scores import Calibration, Labels
 
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6fb2", "#d9822b", "#b8b8b8"
@@ -117,6 +118,25 @@ def error_gallery(
         axes.set_title(f"#{index}  is {is_class}\nsaid {said} ({sure:.1%})", fontsize=9, color=INK)
     if len(indices) == 0:
         grid[0].text(0, 0.5, "no errors on the test set", fontsize=12)
+    return figure
+
+
+def robustness(curves: Sequence[Curve]) -> Figure:
+    """Accuracy at each strength of each change, with its 95 % interval; the dotted line marks what was not changed."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    grid = figure.subplots(2, -(-len(curves) // 2), sharey=True, squeeze=False).ravel()
+    for axes, curve in zip(grid, curves, strict=False):
+        low, high = zip(*curve.intervals, strict=True)
+        axes.fill_between(curve.amounts, low, high, color=BLUE, alpha=0.18, linewidth=0)
+        axes.plot(curve.amounts, curve.accuracies, color=BLUE, marker="o", markersize=3)
+        axes.axvline(curve.unchanged, color=GREY, linewidth=1, linestyle=":", zorder=0)
+        axes.set(xlabel=curve.unit, ylim=(0, 1.02))
+        axes.set_title(f"{curve.name}: mean {curve.mean:.3f}", fontsize=10)
+        _plain(axes)
+    for axes in grid[len(curves) :]:
+        axes.axis("off")
+    for axes in grid[:: len(grid) // 2]:
+        axes.set_ylabel("accuracy")
     return figure
 
 

@@ -83,7 +83,42 @@ def scores(log_probabilities_NC: NDArray[np.floating], labels_N: Labels, num_cal
         "test/accuracy_low": low,
         "test/accuracy_high": high,
         "test/ece": bins.ece,
+        "test/brier": brier(log_probabilities_NC, labels_N),
     }
+
+
+def brier(log_probabilities_NC: NDArray[np.floating], labels_N: Labels) -> float:
+    """Mean squared distance of the probabilities from 1 for the true class and 0 for the others; in [0, 2].
+
+    Source: Brier, Monthly Weather Review 1950.
+    """
+    distances_NC = np.exp(log_probabilities_NC.astype(np.float64))
+    distances_NC[np.arange(len(labels_N)), labels_N] -= 1
+    return float(np.square(distances_NC).sum(1).mean())
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Samples of one class that were taken for another."""
+
+    actual: str
+    predicted: str
+    count: int
+    share: float  # of the samples of the actual class
+
+
+def confused_pairs(counts_CC: Labels, classes: list[str], most: int) -> list[Confusion]:
+    """(≤ most) pairs with the most errors; ties in the order of the classes."""
+    errors_CC = np.where(np.eye(len(classes), dtype=bool), 0, counts_CC)
+    order = np.argsort(-errors_CC, axis=None, kind="stable")[:most]
+    pairs = [(row, column) for row, column in zip(*np.unravel_index(order, errors_CC.shape), strict=True)]
+    return [
+        Confusion(
+            classes[row], classes[column], int(errors_CC[row, column]), errors_CC[row, column] / counts_CC[row].sum()
+        )
+        for row, column in pairs
+        if errors_CC[row, column]
+    ]
 
 
 def per_class(counts_CC: Labels, classes: list[str]) -> dict[str, list[float] | list[int] | list[str]]:

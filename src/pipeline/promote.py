@@ -1,0 +1,189 @@
+"""From a sweep to the pipeline: its best configuration becomes an experiment file, and `dvc repro` runs it.
+
+Use:  python -m pipeline.promote SWEEP_OR_RUN [--name NAME]
+
+The pipeline's model is then the job's, byte for byte; if it is not, this says so and puts conf/ back as it was, after
+which `dvc repro` brings the earlier results back from DVC's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config.check import validate
+from pipeline.config.compose import compose_yaml, parse
+from pipeline.config.schema import TrainConfig
+from pipeline.config.words import as_settings
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.files import read_json, sha256_of, write_text
+from pipeline.places import Places, project_root
+from pipeline.recording import JOB_TAG, WORDS_TAG, origin_of
+from pipeline.stage import explained, visible
+from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
+from pipeline.tracking import MODEL_TAG, RunRow, Store
+
+CONFIG = Path("conf/config.yaml")
+EXPERIMENT_LINE = re.compile(r"^(  - experiment: )(\S+)", re.MULTILINE)
+WHAT_DIFFERS = {"config": "the settings in conf/", "data": "data/processed", "code": "the code of the training"}
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The job whose configuration is promoted."""
+
+    row: RunRow
+    why: str  # a line for the file's head
+
+    @property
+    def words(self) -> list[str]:
+        """Its overrides, without where it was filed."""
+        words = json.loads(self.row.tags[WORDS_TAG])
+        return [word for word in words if not word.startswith(("tracking.", "hydra"))]
+
+
+def winner(store: Store, asked: str) -> Winner:
+    """The job that is meant: a run by (the beginning of) its id, or the best of a sweep.
+
+    The best of a sweep with seeds is the best mean, and the job is that of its first seed: not the luckiest.
+
+    Raises:
+        ConfigError: there is no such sweep or run, or it was no job of a sweep.
+    """
+    known = sweeps(store)
+    if sweep := called(known, asked):
+        best = sweep.tags.get("sweep.best_run_id")
+        if best is None:
+            raise ConfigError(f"sweep {asked} has no finished job yet")
+        return Winner(store.row(best), f"the best of sweep {sweep.tags[ID_TAG]} ({sweep.name})")
+    found = [row for row in store.rows(f"tags.`{JOB_TAG}` != ''") if row.run_id.startswith(asked)]
+    if len(found) > 1:
+        raise ConfigError(f"{asked}: {len(found)} jobs begin so: {', '.join(row.run_id for row in found[:5])}")
+    if len(found) == 1:
+        if MODEL_TAG not in found[0].tags:
+            raise ConfigError(
+                f"run {found[0].run_id} is {found[0].status} and left no model, so there is none to promote"
+            )
+        return Winner(found[0], f"job {found[0].tags['sweep.number']} of a sweep, run {found[0].run_id}")
+    newest = newest_in_words(known)
+    raise ConfigError(f"{asked}: no sweep and no job of one begins so. The newest sweeps are: {newest}")
+
+
+def experiment_text(chosen: Winner, name: str, conf: Path) -> str:
+    """The experiment file: the job's choices of groups, then its values."""
+    choices, values = as_settings(chosen.words, conf)
+    under = named_experiment(conf)  # which the job was composed on, unless it chose another
+    if under not in (None, name):
+        choices.setdefault("experiment", under)
+    defaults: list[Any] = [choices["experiment"]] if choices.get("experiment") else []
+    defaults += [{f"override /{group}": option} for group, option in choices.items() if group != "experiment"]
+    kept = [key for key in ("kept_val_accuracy", "kept_val_loss", "kept_train_loss") if key in chosen.row.metrics]
+    metrics = "  ".join(f"{key} {chosen.row.metrics[key]:.4f}" for key in kept)
+    head = (
+        "# @package _global_\n"
+        f"# {chosen.row.name}: {chosen.why}\n"
+        f"# {metrics}\n"
+        f"# Use:  dvc repro  or  dvc exp run -S experiment={name}\n"
+    )
+    body: dict[str, Any] = {"defaults": [*defaults, "_self_"]} if defaults else {}
+    return head + yaml.safe_dump({**body, **values}, sort_keys=False)
+
+
+def named_experiment(conf: Path) -> str | None:
+    """What conf/config.yaml names; None: none."""
+    found = EXPERIMENT_LINE.search((conf / CONFIG.name).read_text(encoding="utf-8"))
+    return found[2] if found and found[2] != "null" else None
+
+
+def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -> None:
+    """Raise PipelineError if the pipeline would train something else than the job did."""
+    cfg = validate(TrainConfig, visible(record, "train", TrainConfig))
+    now = origin_of(cfg, Places(root, root, root, record)).as_json()
+    before = {key.removeprefix("origin."): value for key, value in chosen.row.tags.items() if key.startswith("origin.")}
+    changed = [text for key, text in WHAT_DIFFERS.items() if before.get(f"{key}_sha256") != now[f"{key}_sha256"]]
+    if changed:
+        raise PipelineError(
+            f"since run {chosen.row.run_id} this has changed: {', '.join(changed)}. Its metrics cannot be had again. "
+            "Run the sweep again, or go back to what it used (its run in MLflow names commit and data)"
+        )
+
+
+@contextmanager
+def taken_back_on_failure(*paths: Path) -> Iterator[None]:
+    """Put the files back as they were if the block fails."""
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        raise
+
+
+def promote(root: Path, asked: str, name: str | None, *, repro: bool) -> None:
+    """Write conf/experiment/NAME.yaml, name it in conf/config.yaml, run `dvc repro`, compare the models."""
+    chosen = winner(Store(root), asked)
+    name = name or f"sweep-{asked[:12]}"
+    file, config = root / f"conf/experiment/{name}.yaml", root / CONFIG
+    text = experiment_text(chosen, name, root / "conf")
+    if file.exists() and file.read_text(encoding="utf-8") != text and f": {chosen.why}\n" not in file.read_text():
+        raise ConfigError(f"{file.relative_to(root)} is there already, and not from this sweep: give another --name")
+    with taken_back_on_failure(file, config):
+        write_text(file, text)
+        require_same_origin(chosen, parse(compose_yaml(root / "conf", [f"experiment={name}"])), root)
+        settings, found = EXPERIMENT_LINE.subn(rf"\g<1>{name}", config.read_text(encoding="utf-8"))
+        if found != 1:
+            raise ConfigError(f"{CONFIG} has no line `  - experiment: …` in its defaults, to name {name} in")
+        write_text(config, settings)
+        print(
+            f"promote: {chosen.row.name} ({chosen.why})\n  written  {file.relative_to(root)}, named in {CONFIG}",
+            flush=True,
+        )
+        if repro:
+            subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=True)
+            require_same_model(chosen, root)
+
+
+def require_same_model(chosen: Winner, root: Path) -> None:
+    found, expected = sha256_of(root / "models/model.safetensors"), chosen.row.tags[MODEL_TAG]
+    if found != expected:
+        raise PipelineError(f"dvc repro gave another model ({found[:12]}) than the job had ({expected[:12]})")
+    learned = read_json(root / "metrics/learning.json")
+    shown = "  ".join(f"{key} {value:.4f}" for key, value in learned.items() if "/" in key)
+    print(f"  the same model, byte for byte: sha256 {found[:12]}\n  {shown}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="id of a sweep, or the beginning of a run's id")
+    parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
+    parser.add_argument("--no-repro", action="store_true", help="write the files and do not run dvc repro")
+    asked = parser.parse_args(arguments)
+    with explained("promote"):
+        if asked.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", asked.name):
+            raise ConfigError(f"--name {asked.name!r}: letters, digits, - and _ only; it becomes a file's name")
+        try:
+            promote(project_root(), asked.what, asked.name, repro=not asked.no_repro)
+        except subprocess.CalledProcessError as error:
+            raise PipelineError(
+                "dvc repro failed (above); conf/ is as it was before, and `dvc repro` brings the earlier results back"
+            ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The project as it was when a run began: its commit, its uncommitted changes, its settings, its data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import PipelineError
+from pipeline.files import parse_yaml, read_yaml, sha256_of, write_text
+from pipeline.tracking import PATCH_FILE, RunRow, Store
+
+CONFIG_FILE = "config.yaml"  # artifact: the whole resolved configuration
+PROCESSED = "data/processed"
+HERE = ("DVC_", "GIT_", "MLFLOW_", "PYTHON")  # what would lead the tree's commands back to this project
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A clone that shares git's objects and DVC's cache with the project, and is thrown away."""
+
+    root: Path  # of the project in it
+    row: RunRow
+
+    def run(self, *command: str, missing_ok: bool = False) -> str | None:
+        """A command's output; None: it failed and that was to be expected.
+
+        Raises:
+            PipelineError: it failed; with the end of what it said.
+        """
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(HERE)}
+        environment["PYTHONPATH"] = str(self.root / "src")
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout
+        if missing_ok:
+            return None
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{said}")
+
+    def python(self, *words: str, missing_ok: bool = False) -> str | None:
+        return self.run(sys.executable, *words, missing_ok=missing_ok)
+
+
+def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
+    """Everything but the data.
+
+    Raises:
+        PipelineError: the run did not begin in a commit of git, or its changes or its settings were not kept.
+    """
+    commit, files = row.tags.get("git.commit", "none"), store.artifacts(row.run_id)
+    if commit == "none":
+        raise PipelineError(
+            f"run {row.run_id[:8]} began in no commit of git ({row.tags.get('git.remark', 'no reason is known')}), so "
+            "its code is not known. Expected a run of a project in git"
+        )
+    if "not in the patch" in (remark := row.tags.get("git.remark", "")):
+        raise PipelineError(f"run {row.run_id[:8]} had changes that were too large to keep: {remark}")
+    if not (files / CONFIG_FILE).exists():
+        raise PipelineError(f"run {row.run_id[:8]} has no {CONFIG_FILE} among its artifacts: it trained nothing")
+    top = Path(_git(project, "rev-parse", "--show-toplevel").strip())
+    _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder))
+    try:
+        _git(folder, "checkout", "--quiet", "--detach", commit)
+    except PipelineError as error:
+        raise PipelineError(
+            f"commit {commit[:12]} of run {row.run_id[:8]} is not in this repository. Fetch it: git fetch --all"
+        ) from error
+    if row.tags.get("git.dirty") == "true":
+        _git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
+    tree = Tree(folder / project.resolve().relative_to(top), row)
+    settle(tree.root, read_yaml(files / CONFIG_FILE))
+    cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
+    tree.run("dvc", "cache", "dir", "--local", cache.stdout.strip())
+    return tree
+
+
+def settle(root: Path, config: Mapping[str, Any]) -> None:
+    """Make conf/ compose to these settings, whatever groups it had; where the run was filed is no setting."""
+    conf = root / "conf"
+    own = {
+        name: read_yaml(conf / name / f"{choice}.yaml")
+        for name, choice in (("tracking", "local"), ("sweep", "default"))
+    }
+    whole = {"defaults": ["_self_"], **config, **own, "hydra": read_yaml(conf / CONFIG_FILE).get("hydra", {})}
+    write_text(conf / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
+
+
+def fetch_data(tree: Tree) -> str:
+    """Put data/processed there: from DVC's cache, by the digest that the run noted, else made anew. Returns which."""
+    noted, lock = tree.row.tags.get(f"dvc.{PROCESSED}"), tree.root / "dvc.lock"
+    if noted and lock.exists():
+        before = lock.read_text(encoding="utf-8")
+        entry = parse_yaml(before)["stages"].get("preprocess", {})
+        out = {"path": PROCESSED, "hash": "md5", "md5": noted}
+        alone = {"schema": "2.0", "stages": {"preprocess": {**entry, "outs": [out]}}}  # not what download last fetched
+        write_text(lock, yaml.safe_dump(alone, sort_keys=False))
+        if tree.run("dvc", "checkout", "--quiet", PROCESSED, missing_ok=True) is not None:
+            return "from DVC's cache"
+        write_text(lock, before)
+    tree.run("dvc", "repro", "--quiet", "preprocess")
+    return "made anew"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"git {words[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def digest_of_data(tree: Tree) -> str:
+    return sha256_of(tree.root / PROCESSED / "data_card.json")
