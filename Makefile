@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers repro test lint ui bench lock clean
+.PHONY: help setup peers repro test lint ui serve demo docs bench lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ repro: $(READY) ## run what must run: configure, download, preprocess, train, ev
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 
-test: $(READY) ## run the tests; all of them: make test PYTEST_ARGS="-m 'not gpu'"
+test: $(READY) ## run the tests; all of them: make test PYTEST_ARGS="-m 'not gpu' -n 2 --dist loadfile"
 	python -m pytest $(PYTEST_ARGS)
 
 lint: $(READY) ## formatting, lint, types, who may import whom
@@ -49,18 +49,30 @@ lint: $(READY) ## formatting, lint, types, who may import whom
 ui: $(READY) ## open the store of runs in a browser (prints the link)
 	python -m pipeline.ui
 
+docs: $(READY) ## write docs/configuration.md and make a site of docs/, strictly; look at it: site/index.html
+	python -m pipeline.reference --write
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+
+serve: $(READY) ## the champion behind a REST interface on this machine, by MLflow's server
+	python -m pipeline.serve
+
+demo: $(READY) ## a page to draw on: what the champion makes of it
+	python -m pipeline.demo
+
 bench: $(PEERS) ## measure beside peers, in turn, many minutes; writes docs/results.md (MNIST through PIPELINE_MIRROR)
 	python benchmarks/fit.py --write
 	python benchmarks/book_seeds.py --write
 	python benchmarks/fast.py --write
 	python benchmarks/scale.py --write
+	python benchmarks/sweep.py --write
+	python benchmarks/tracking.py --write
 
 lock: $(READY) ## renew both lock files from the ranges in pyproject.toml
-	$(PIP_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(PIP_COMPILE) --extra dev --extra slurm --extra server --extra onnx --output-file requirements.lock pyproject.toml
 	@sed -i.old "s/^\(torch==[0-9.]*\)+[a-z0-9]*/\1/" requirements.lock && rm requirements.lock.old  # the build (cpu, cuda) is the index's choice
 	$(PIP_COMPILE) --extra peers --constraint requirements.lock --output-file .venv/peers.all pyproject.toml
 	@awk -F '==' 'NR == FNR { locked[$$1]; next } /^[a-z]/ && !($$1 in locked)' requirements.lock .venv/peers.all > .venv/peers.new  # what comes on top
 	@mv .venv/peers.new requirements-peers.lock && rm .venv/peers.all
 
 clean: ## remove what can be made again; keeps mlflow.db, DVC's cache and .venv
-	rm -rf outputs multirun data/raw data/processed .pipeline dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf site outputs multirun data/raw data/processed .pipeline dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

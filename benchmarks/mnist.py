@@ -19,7 +19,7 @@ PAGE = ROOT / "docs/results.md"
 
 
 def record(*overrides: str, experiment: str = "book") -> dict[str, Any]:
-    return parse(compose_yaml(ROOT / "conf", [f"+experiment={experiment}", "tracking.progress=false", *overrides]))
+    return parse(compose_yaml(ROOT / "conf", [f"experiment={experiment}", "tracking.progress=false", *overrides]))
 
 
 def train_config(*overrides: str, experiment: str = "book") -> TrainConfig:

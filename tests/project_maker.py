@@ -66,6 +66,14 @@ class Project:
         mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
         return mine
 
+    def copy(self, target: Path) -> Project:
+        """Another project, as this one is now.
+
+        Not by this process: closing its own copy of mlflow.db would drop the locks of its open connections to it.
+        """
+        subprocess.run(["cp", "--archive", self.root, target], check=True)
+        return Project(target)
+
     def repro(self) -> Done:
         return self.run("dvc", "repro")
 

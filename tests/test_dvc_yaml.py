@@ -31,6 +31,8 @@ PLUMBING = (
     "pipeline.recording",
     "pipeline.config",
     "pipeline.tracking",
+    "pipeline.sweeps",
+    "pipeline.comparison",  # the gate: which model is the champion
 )
 
 

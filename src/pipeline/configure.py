@@ -9,6 +9,7 @@ and what differs from conf/ is said.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
 from pipeline.data.own import own_data
-from pipeline.files import write_json, write_text
+from pipeline.files import atomic_file, write_json, write_text
 from pipeline.places import project_root
 
 MAX_VALUE_CHARS = 60  # the digests of published files would fill the screen
@@ -67,9 +68,12 @@ def main() -> None:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
     with explained("configure"):
         params = Path("params.yaml")
-        differences = configure(Path("conf"), params, composed_by_dvc="DVC_EXP_NAME" in os.environ)
-        path = parse(params.read_text(encoding="utf-8"))["data"]["path"]
-        write_json(Path("data/own.json"), own_data(path, project_root()))
+        with atomic_file(params) as new, atomic_file(Path("data/own.json")) as own:
+            if params.exists():
+                shutil.copyfile(params, new)
+            differences = configure(Path("conf"), new, composed_by_dvc="DVC_EXP_NAME" in os.environ)
+            path = parse(new.read_text(encoding="utf-8"))["data"]["path"]
+            write_json(own, own_data(path, project_root()))
         for difference in differences:
             print(f"configure: {difference}")
 

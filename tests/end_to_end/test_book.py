@@ -28,7 +28,7 @@ def scores(project: Project) -> dict[str, float]:
 @needs_mirror
 def test_the_book_s_network_gets_the_book_s_accuracy(project: Project) -> None:
     """0.9785 in the book; over five seeds 0.9794 ± 0.0015 here (docs/results.md)."""
-    project.run("dvc", "exp", "run", "-S", "+experiment=book", PIPELINE_MIRROR=MIRROR)
+    project.run("dvc", "exp", "run", "-S", "experiment=book", PIPELINE_MIRROR=MIRROR)
     found = scores(project)
 
     assert found["test/count"] == 10_000
@@ -43,18 +43,18 @@ def test_the_book_s_network_gets_the_book_s_accuracy(project: Project) -> None:
 @pytest.mark.mnist
 @needs_fashion
 def test_fashion_mnist_from_published_files_and_from_pictures(project: Project, tmp_path: Path) -> None:
-    """The same images as IDX files on a mirror of one's own and as a folder of PNGs; about 0.88 after 5 epochs."""
+    """From IDX files on a mirror of one's own, and a fifth of the same images as a folder of PNGs."""
     (tmp_path / "fashion_mnist").symlink_to(FASHION)
-    five = ("-S", "trainer.num_epochs=5")
-    project.run("dvc", "exp", "run", "-S", "data=fashion_mnist", *five, PIPELINE_MIRROR=str(tmp_path))
+    few = ("-S", "trainer.num_epochs=5", "-S", "optimizer=adam")
+    project.run("dvc", "exp", "run", "-S", "data=fashion_mnist", *few, PIPELINE_MIRROR=str(tmp_path))
     from_files = scores(project)
     pictures = write_pictures(tmp_path / "pictures")
-    project.run("dvc", "exp", "run", "-S", "data=image_folder", "-S", f"data.path={pictures}", *five)
+    project.run("dvc", "exp", "run", "-S", "data=image_folder", "-S", f"data.path={pictures}", *few)
     from_pictures = scores(project)
 
-    for found in (from_files, from_pictures):
-        assert found["test/count"] == 10_000
-        assert 0.85 <= found["test/accuracy"] <= 0.90
+    assert (from_files["test/count"], from_pictures["test/count"]) == (10_000, 2_000)
+    assert 0.85 <= from_files["test/accuracy"] <= 0.90
+    assert 0.80 <= from_pictures["test/accuracy"] <= 0.88
 
 
 def write_pictures(folder: Path) -> Path:
@@ -65,6 +65,6 @@ def write_pictures(folder: Path) -> Path:
             labels = np.frombuffer(file.read(), np.uint8, offset=8)
         for label in range(10):
             (folder / split / str(label)).mkdir(parents=True)
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for number, (image, label) in enumerate(zip(images[::5], labels[::5], strict=True)):
             Image.fromarray(image).save(folder / split / str(label) / f"{number:05}.png")
     return folder

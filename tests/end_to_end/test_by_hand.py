@@ -35,7 +35,7 @@ def test_a_multirun_writes_a_folder_and_a_run_for_each_job(project: Project) -> 
 
     found = sorted(project.root.glob("multirun/train/*/*/models/model.json"))
     assert [json.loads(file.read_text())["architecture"]["units"] for file in found] == [[16], [32]]
-    assert len(project.all_runs()) == before + 2
+    assert len(project.all_runs()) == before + 3  # the sweep's own and its jobs'
     assert project.status == ""
 
 
@@ -78,7 +78,7 @@ def test_a_model_is_not_scored_on_data_it_was_not_split_from(project: Project) -
     """Another split's test images may be among those it learned from."""
     project.run(*TRAIN)
     (models,) = project.root.glob("outputs/train/*/models")
-    project.run("dvc", "exp", "run", "-S", "data.split_seed=1")
+    project.run("dvc", "exp", "run", "preprocess", "-S", "data.split_seed=1")
     score = (sys.executable, "-m", "pipeline.evaluate", f"evaluate.model_folder={models}", "data.split_seed=1")
     done = project.run(*score, expect=1)
 
@@ -95,9 +95,16 @@ def test_a_training_that_diverges_says_so(project: Project) -> None:
     """Exit code 1, one message, the run FAILED with the reason, no model."""
     done = project.run(*TRAIN, "optimizer=sgd", "optimizer.lr=1000000000.0", expect=1)
 
-    assert "train: error: the training diverged: train/loss" in done.text
+    assert "train: error: the training diverged: the loss is " in done.text
+    assert "no epoch was finished" in done.text
     assert "Traceback" not in done.text
     newest = project.all_runs()[0]
+    file = project.store.client.download_artifacts(newest.info.run_id, "failure/diverged.json", str(project.root))
+    where = json.loads(Path(file).read_text())
+    assert where["epoch"] == 0
+    assert where["lr"] == 1e9
+    assert len(where["samples"]) == 128
+    assert f"in step {where['step']} " in done.text
     assert newest.info.status == "FAILED"
     assert "the training diverged" in newest.data.tags["exit.reason"]
     assert not list(project.root.glob("outputs/train/*/models"))
@@ -117,12 +124,13 @@ def test_own_data_that_changed_is_read_again(project: Project, tmp_path: Path) -
     rows = [f"{n},{n * 2},{'ab'[n % 2]}" for n in range(40)]
     table, own = tmp_path / "own.csv", ("-S", "data=table", "-S", "data.label=k")
     table.write_text("\n".join(["x,y,k", *rows]) + "\n")
-    project.run("dvc", "exp", "run", *own, "-S", f"data.path={table}")
-    project.run("dvc", "exp", "run")
+    run = ("dvc", "exp", "run", "preprocess")
+    project.run(*run, *own, "-S", f"data.path={table}")
+    project.run(*run)
     table.write_text("\n".join(["x,y,k", *rows, "40,80,a", "41,82,b"]) + "\n")
-    done = project.run("dvc", "exp", "run", *own, "-S", f"data.path={table}")
+    done = project.run(*run, *own, "-S", f"data.path={table}")
 
-    assert done.ran == ["configure", "download", "preprocess", "train", "evaluate"]
+    assert done.ran == ["configure", "download", "preprocess"]
     assert (project.root / "data/raw/table.csv").read_bytes() == table.read_bytes()
 
 

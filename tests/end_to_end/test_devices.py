@@ -84,15 +84,18 @@ def test_a_sweep_starts_the_processes_of_each_of_its_trainings(project: Project)
     done = project.run(*TRAIN, "-m", "trainer=ddp_cpu,default", "seed=1,2")
 
     (sweep,) = project.root.glob("multirun/train/*")
-    assert sorted(job.name for job in sweep.iterdir() if job.is_dir()) == ["0", "1", "2", "3"]
+    assert sorted(job.name for job in sweep.iterdir() if job.is_dir()) == ["0", "1", "2", "3", "figures"]
     assert_same_history(sweep / "0/plots/history.csv", sweep / "2/plots/history.csv")
     assert_same_history(sweep / "1/plots/history.csv", sweep / "3/plots/history.csv")
     seeds = [json.loads((sweep / f"{job}/models/model.json").read_text())["training"]["seed"] for job in range(4)]
     assert seeds == [1, 2, 1, 2]
     assert history(sweep / "0/plots/history.csv") != history(sweep / "1/plots/history.csv")
-    assert [run.info.status for run in project.all_runs()[:4]] == ["FINISHED"] * 4
-    assert len(project.all_runs()) == before + 4
-    assert epoch_lines(done.text) == ["1/2", "2/2"] * 4
+    assert [run.info.status for run in project.all_runs()[:-before]] == ["FINISHED"] * 5  # the sweep's and the jobs'
+    assert "4 of 4 jobs finished" in done.text
+    kept = [json.loads((sweep / f"{job}/metrics/learning.json").read_text()) for job in range(4)]
+    lines = re.findall(r"val/loss ([\d.]+)  val/accuracy ([\d.]+)  \d+ s", done.text)  # as they came to their ends
+    assert sorted(lines) == sorted((f"{job['val/loss']:.4f}", f"{job['val/accuracy']:.4f}") for job in kept)
+    assert 0 in {job["kept_epoch"] for job in kept}  # not the last one
 
 
 def test_two_machines_by_torchrun_are_one_training(project: Project, one_device: Path) -> None:
@@ -221,7 +224,7 @@ def test_an_interrupted_training_is_killed(project: Project) -> None:
         process.send_signal(signal.SIGINT)
         code, said = ended(process)
 
-    assert (code, said) == (130, "train: interrupted; under DVC, starting it again goes on from here\n")
+    assert (code, said) == (130, "train: interrupted; by hand the same command starts anew, under DVC it goes on\n")
     assert (new["run"].info.status, new["run"].data.tags["exit.reason"]) == ("KILLED", "SIGINT")
 
 

@@ -32,11 +32,11 @@ def test_any_override_reaches_the_run_and_params_yaml_is_the_composition(project
     assert "index.html" in project.run("dvc", "plots", "diff", "HEAD").text
 
 
-def test_an_experiment_file_is_chosen_with_a_plus(project: Project) -> None:
+def test_an_experiment_file_is_chosen_by_its_name(project: Project) -> None:
     (project.root / "conf/experiment/tiny.yaml").write_text(
-        "# @package _global_\n# A try.\n# Use:  dvc exp run -S +experiment=tiny\ntrainer: {num_epochs: 1}\n"
+        "# @package _global_\n# A try.\n# Use:  dvc exp run -S experiment=tiny\ntrainer: {num_epochs: 1}\n"
     )
-    project.run("dvc", "exp", "run", "-S", "+experiment=tiny")
+    project.run("dvc", "exp", "run", "-S", "experiment=tiny")
 
     assert json.loads((project.root / "metrics/train.json").read_text())["epochs"] == 1
 

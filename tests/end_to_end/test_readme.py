@@ -1,4 +1,4 @@
-"""Every command in the README does what it says."""
+"""Every command in the README and in docs/ does what it says; tests/documented.py says which are run here."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from documented import RUN
 from project_maker import ROOT, Project, lend_environment
 
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMAND = re.compile(r"^    ((?:dvc|make|python|git|source|export) .*?)(?:  +#.*)?$", re.MULTILINE)
-ELSEWHERE = {
-    "git clone … && cd …": "what a person did to read this",
-    "make test": "this very run",
-    "make test PYTEST_ARGS=\"-m 'not gpu'\"": "what .ci/run calls",
-    "make lint": "what .ci/run calls",
-    "make ui": "tests/tracking/test_ui.py",
-    "make bench": "many minutes of measuring",
-    "make peers": "what .ci/run calls",
-    "make lock": "needs the package index, and may change requirements.lock",
-    "dvc exp run -S +experiment=book": "tests/end_to_end/test_book.py, on the whole of MNIST",
-}
 
 
 def leaves(folder: Path) -> Path:
@@ -53,19 +42,27 @@ def latest_model(project: Project) -> str:
     return str(max(project.root.glob("outputs/train/*/models")).relative_to(project.root))
 
 
+def digits(project: Project, folder: Path) -> str:
+    """A page with a digit on it, and a folder of two."""
+    (folder / "digits").mkdir()
+    images = np.load(project.root / "data/processed/test/images.npy", mmap_mode="r")
+    for name, index in (("page", 0), ("digits/a", 200), ("digits/b", 400)):
+        large = Image.fromarray(255 - np.array(images[index])).resize((200, 200))
+        large.save(folder / f"{name}.png")
+    return f"{folder}/page.png {folder}/digits"
+
+
 PLACEHOLDERS: dict[str, Callable[[Project, Path], str]] = {
     "/home/me/leaves": lambda project, folder: str(leaves(folder / "leaves")),
     "/home/me/irises.csv": lambda project, folder: str(irises(folder / "irises.csv")),
     "outputs/train/2026-01-31_12-00-00-000000/models": lambda project, folder: latest_model(project),
+    "COMMIT": lambda project, folder: "HEAD",
+    "page.png digits/": lambda project, folder: digits(project, folder),
 }
 
 
-def test_the_readme_has_the_commands_that_are_left_out_here() -> None:
-    assert set(ELSEWHERE) <= set(COMMAND.findall(README))
-
-
-@pytest.mark.parametrize("command", [c for c in dict.fromkeys(COMMAND.findall(README)) if c not in ELSEWHERE])
-def test_a_command_of_the_readme_runs(project: Project, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("command", RUN)
+def test_a_documented_command_runs(project: Project, tmp_path: Path, command: str) -> None:
     lend_environment(project)
     for placeholder, make in PLACEHOLDERS.items():
         if placeholder in command:

@@ -181,7 +181,7 @@ def test_a_run_deleted_from_the_store_does_not_stop_evaluate(project: Project) -
 
 def test_a_training_cut_short_goes_on_in_its_run_and_ends_with_the_same_weights(project: Project) -> None:
     """SIGTERM amid training, then `dvc repro`: one run, KILLED then FINISHED, bytes as if nothing had happened."""
-    project.edit("conf/trainer/default.yaml", "num_epochs: 2", "num_epochs: 60")
+    project.edit("conf/trainer/default.yaml", "num_epochs: 2", "num_epochs: 30")
     project.edit("conf/model/dense.yaml", "dropout: 0.0", "dropout: 0.2")
     before = {run.info.run_id for run in project.all_runs()}
     _interrupt_after_an_epoch(project)
@@ -195,7 +195,7 @@ def test_a_training_cut_short_goes_on_in_its_run_and_ends_with_the_same_weights(
     assert again.info.status == "FINISHED"
     for metric in ("train/loss", "epoch_s"):
         steps = [point.step for point in project.store.client.get_metric_history(cut.info.run_id, metric)]
-        assert sorted(steps) == list(range(60)), metric
+        assert sorted(steps) == list(range(30)), metric
     project.run(sys.executable, "-m", "pipeline.train")
     (whole,) = project.root.glob("outputs/train/*/models/model.safetensors")
     assert whole.read_bytes() == weights

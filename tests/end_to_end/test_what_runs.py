@@ -30,7 +30,7 @@ CHANGES = {
         ["configure", "evaluate"],
     ),
     "where runs are filed": ([("conf/tracking/local.yaml", "run_name: null", "run_name: mine")], CONFIGURE),
-    "the code of evaluate": ([("src/pipeline/evaluate.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
+    "the code of evaluate": ([("src/pipeline/model/predict.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
     "the code of train": ([("src/pipeline/train.py", '"""From arrays', '"""Out of arrays')], ["train", "evaluate"]),
     "the code of the console and the store": (
         [("src/pipeline/stage.py", '"""How a stage', '"""The way a stage')],

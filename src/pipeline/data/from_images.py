@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.config.schema import PreprocessData
 from pipeline.data.labels import TextLabels, discovered_classes
-from pipeline.data.source import CHUNK_BYTES, Part, RawNote, Source
+from pipeline.data.source import AGAIN, CHUNK_BYTES, Part, RawNote, Source
 from pipeline.errors import DataContractError
 
 Pixels = NDArray[np.uint8]
 MODES = {"gray": "L", "rgb": "RGB"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pack_images' suffixes; EPS would run Ghostscript
+MEMBER = re.compile(r"(all|train|test)/[^/.][^/]*/[^/.][^/]*")
 
 
 def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
@@ -34,6 +38,10 @@ def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     for name in _names(tar):
         part, folder, _ = name.split("/", 2)
         seen.setdefault(part, TextLabels()).add([folder])
+    if set(seen) not in ({"all"}, {"train", "test"}):
+        raise DataContractError(
+            f"{tar} holds {', '.join(sorted(seen)) or 'no image'}: expected train and test, or all. {AGAIN}"
+        )
     classes = cfg.classes or discovered_classes(seen["train" if "train" in seen else "all"])
     first_name, first = next(_images(tar, "train" if "train" in seen else "all", cfg))
     parts = {
@@ -65,27 +73,23 @@ def _chunks(tar: Path, part: str, cfg: PreprocessData, first_name: str, first: P
 def _images(tar: Path, part: str, cfg: PreprocessData) -> Iterator[tuple[str, Pixels]]:
     """(name, image) of each image of a part."""
     for name, data in _members(tar, part):
-        yield name, decode(data, name, cfg)
+        yield name, decode(data, name, cfg.color, cfg.image_shape)
 
 
-def decode(data: bytes, name: str, cfg: PreprocessData) -> Pixels:
-    """One image file as (H, W) for data.color=gray, (H, W, 3) for rgb; turned as its EXIF note says.
+def decode(data: bytes, name: str, color: str | None, shape: tuple[int, ...] | None) -> Pixels:
+    """One image file as (H, W) for gray, (H, W, 3) for rgb; turned as its EXIF note says.
 
-    Resizing to data.image_shape averages the area behind each new pixel (BOX: no ringing, exact for whole ratios) and
-    does not keep the aspect ratio. Transparency is dropped.
+    Resizing to `shape`, (height, width), averages the area behind each new pixel (BOX: no ringing, exact for whole
+    ratios) and does not keep the aspect ratio. Transparency is dropped.
 
     Raises:
         DataContractError: no image, a damaged or huge one, or more than 8 bits a channel.
     """
-    assert cfg.color is not None, "data.kind=image_folder has a color"
+    assert color is not None, "data.kind=image_folder has a color"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as file:
-                image = ImageOps.exif_transpose(file)
-                mode = image.mode
-                image = image.convert(MODES[cfg.color])
+        with opened(data) as file:
+            mode = file.mode
+            image = file.convert(MODES[color])
     except UnidentifiedImageError as error:
         what = "an unknown format" if data else "0 bytes"
         raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
@@ -94,28 +98,57 @@ def decode(data: bytes, name: str, cfg: PreprocessData) -> Pixels:
         raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
     if mode.startswith(("I", "F")):
         raise DataContractError(f"{name}: expected 8 bits a channel, found mode {mode}. Convert the image to 8 bits.")
-    if cfg.image_shape and image.size != cfg.image_shape[::-1]:
-        image = image.resize(cfg.image_shape[::-1], Image.Resampling.BOX)
+    if shape and image.size != shape[::-1]:
+        image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.asarray(image)
 
 
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """An image file of a known format, turned as its EXIF note says; a huge one is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            yield ImageOps.exif_transpose(file)
+
+
 def _names(tar: Path) -> Iterator[str]:
-    for _, member in _headers(tar):
-        yield member.name
+    with _explained(tar):
+        for _, member in _headers(tar):
+            yield member.name
 
 
 def _members(tar: Path, part: str) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file of a part."""
-    for archive, member in _headers(tar):
-        if member.name.startswith(f"{part}/"):
-            file = archive.extractfile(member)
-            assert file is not None, "download packs plain files only"
-            yield member.name.removeprefix("all/"), file.read()
+    with _explained(tar):
+        for archive, member in _headers(tar):
+            if member.name.startswith(f"{part}/"):
+                file = archive.extractfile(member)
+                assert file is not None, "a plain file"
+                yield member.name.removeprefix("all/"), file.read()
 
 
 def _headers(tar: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Each member of the archive, without the list of all of them that TarFile keeps."""
+    """Each member of the archive, without the list of all of them that TarFile keeps.
+
+    Raises:
+        ValueError: a member that download does not pack: no plain file, or one that is longer than the archive.
+    """
+    num_bytes = tar.stat().st_size
     with tarfile.open(tar, "r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # as in pack_images
+            plain = member.isreg() and not member.issparse() and 0 <= member.size <= num_bytes - member.offset_data
+            if not plain or not MEMBER.fullmatch(member.name):
+                raise ValueError(f"the member {member.name!r} is no plain file PART/CLASS/IMAGE")
             yield archive, member
+
+
+@contextmanager
+def _explained(tar: Path) -> Iterator[None]:
+    """What is wrong with the archive itself, as our error."""
+    try:
+        yield
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DataContractError(f"{tar} is damaged ({error}): expected what download packs. {AGAIN}") from error

@@ -74,6 +74,8 @@ def _folders(folder: Path, packed: Packed) -> Iterator[Path]:
 
 def _pack_class(tar: tarfile.TarFile, folder: Path, part: str, class_folder: Path, packed: Packed) -> None:
     """Add the images of one class."""
+    if any("\ud800" <= character <= "\udfff" for character in class_folder.name):
+        raise DataContractError(f"{str(class_folder)!a}: expected a name in UTF-8, since it names a class. Rename it.")
     before = packed.num_images[part]
     for path in sorted(class_folder.iterdir()):
         if path.name.startswith("."):

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.schema import Config
 from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
+from pipeline.files import read_yaml
 
 
 def require_same_data(cfg: Config, processed: Path) -> None:
@@ -36,10 +37,9 @@ def _dotted(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _downloaded(lock: Path) -> dict[str, Any]:
     """Kind and path of what download fetched last, as DVC wrote it down; empty before it ran."""
-    import yaml
 
     if not lock.exists():
         return {}
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml(lock)["stages"]
     watched = stages.get("download", {}).get("params", {}).get("params.yaml", {})
     return {key: value for key, value in watched.items() if key in ("data.kind", "data.path")}

@@ -15,7 +15,13 @@ from pipeline.files import read_json, sha256_of, write_json
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
+AGAIN = "Run: dvc repro -f download"
 Format = Literal["idx", "image_folder", "table"]
+ROLES: dict[str, tuple[set[str], ...]] = {
+    "idx": ({"train_images", "train_labels", "test_images", "test_labels"},),
+    "image_folder": ({"images"},),
+    "table": ({"all"}, {"train", "test"}),
+}
 CHUNK_BYTES = 4 << 20  # of samples in memory at once; a few times this is the peak of preprocess
 
 
@@ -32,8 +38,7 @@ class RawFile:
 class RawNote:
     """The content of `source.json`. The same bytes for the same data: DVC hashes it.
 
-    files: role -> file. Roles are train_images, train_labels, test_images, test_labels (idx); images
-    (image_folder); train and test, or all (table).
+    files: role -> file; see ROLES.
     """
 
     name: str
@@ -57,12 +62,23 @@ class RawNote:
         try:
             note = read_json(path)
             files = {role: RawFile(**file) for role, file in note.pop("files").items()}
-            return cls(**note, files=files)
+            read = cls(**note, files=files)
+            read._check()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             expected = ", ".join(field.name for field in fields(cls))
-            raise DataContractError(
-                f"{path} is damaged ({error}): expected JSON with {expected}. Run: dvc repro -f download"
-            ) from error
+            raise DataContractError(f"{path} is damaged ({error}): expected JSON with {expected}. {AGAIN}") from error
+        for file in read.files.values():
+            if not (raw / file.file).is_file():
+                raise DataContractError(f"{raw / file.file} is missing: expected what {path.name} lists. {AGAIN}")
+        return read
+
+    def _check(self) -> None:
+        """Raise ValueError for roles that no reader knows, and for a name that leads out of the folder."""
+        if set(self.files) not in ROLES.get(self.format, ()):
+            raise ValueError(f"format {self.format!r} with the files {', '.join(self.files) or 'none'}")
+        for file in self.files.values():
+            if Path(file.file).name != file.file or file.file in ("", "..") or "\0" in file.file:
+                raise ValueError(f"{file.file!r} is no name of a file beside it")
 
 
 def describe_file(path: Path) -> RawFile:

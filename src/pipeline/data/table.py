@@ -5,6 +5,8 @@ Rows are counted as a spreadsheet shows them: the header is row 1. Blank lines o
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from pipeline.errors import DataContractError
 Matrix = NDArray[np.float64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = "nothing"
+MAX_CSV_COLUMNS = 20_000
 
 
 def column_names(path: Path) -> list[str]:
@@ -34,12 +37,24 @@ def column_names(path: Path) -> list[str]:
         if path.suffix == ".parquet":
             names = parquet.read_schema(path).names
         else:
+            _require_few_columns(path)
             with csv.open_csv(path) as reader:
                 names = reader.schema.names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataContractError(f"{path.name}: expected each column once, found {', '.join(map(repr, twice))} twice.")
     return list(names)
+
+
+def _require_few_columns(path: Path) -> None:
+    """pyarrow takes 9 kB of memory for each column of a CSV before it has read one cell."""
+    with open(path, "rb") as file:
+        header = re.split(rb"[\r\n]", file.read(CHUNK_BYTES), maxsplit=1)[0]
+    if (found := header.count(b",") + 1) > MAX_CSV_COLUMNS:
+        raise DataContractError(
+            f"{path.name}: expected at most {MAX_CSV_COLUMNS:,} columns of a CSV, found {found:,}. "
+            "Give it as Parquet; or images as files, with data=image_folder."
+        )
 
 
 def rows(path: Path, label: str, features: list[str]) -> Iterator[tuple[list[str], Matrix]]:
@@ -138,5 +153,5 @@ def _explained(path: Path) -> Iterator[None]:
     """What pyarrow says about a file, as our error."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataContractError(f"{path.name} cannot be read as a {path.suffix[1:]} table: {error}") from error

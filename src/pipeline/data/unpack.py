@@ -16,6 +16,8 @@ from pipeline.data.idx import MAX_HEADER_BYTES, promised_bytes
 from pipeline.files import CHUNK_BYTES, atomic_file, sha256_of
 
 GZIP_MAGIC = b"\x1f\x8b"
+# No zip, a damaged member, a compression that Python lacks, a password.
+UNZIPPABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class NotServed(Exception):
@@ -52,12 +54,16 @@ def unpack_member(served: Path, archive: PublishedArchive, wanted: PublishedFile
     """
     _check_digest("sha256 of the archive", archive.sha256, sha256_of(served))
     name = f"{archive.folder}/{wanted.file}"
-    with zipfile.ZipFile(served) as members, tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        if name not in members.namelist():
-            raise NotServed(f"the archive has no member {name}")
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         member = Path(folder) / "member"
-        with members.open(name) as source, open(member, "wb") as target:
-            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        try:
+            with zipfile.ZipFile(served) as members:
+                if name not in members.namelist():
+                    raise NotServed(f"the archive has no member {name}")
+                with members.open(name) as source, open(member, "wb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+        except UNZIPPABLE as error:
+            raise NotServed(f"not a zip that can be read ({error})") from error
         unpack(member, wanted, out)
 
 
