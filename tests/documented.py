@@ -24,7 +24,6 @@ RUN = (
     "make PYTHON=python3.12 setup",
     "source .venv/bin/activate",
     "dvc repro",
-    "dvc repro -f download && dvc repro",
     "dvc checkout",
     "dvc metrics diff",
     "dvc params diff",

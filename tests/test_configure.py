@@ -69,6 +69,16 @@ def test_a_mistake_in_conf_leaves_params_yaml(project: Path) -> None:
     assert sorted(path.name for path in project.iterdir()) == ["conf", "dvc.yaml", "params.yaml"]
 
 
+def test_own_data_that_conf_does_not_name_is_left_with_a_word(project: Path) -> None:
+    """They were overrides of `dvc exp run`, which plain `dvc repro` does not know."""
+    (project / "params.yaml").write_text(compose_yaml(project / "conf", ["data=image_folder", "data.path=/me/leaves"]))
+    said = configure(project / "conf", project / "params.yaml", composed_by_dvc=False)
+
+    assert "data.path=None, was /me/leaves" in said
+    assert said[-1].startswith("conf/ does not name /me/leaves, so it is the data no more. To train on it, repeat `dvc")
+    assert "-S data=image_folder -S data.path=/me/leaves" in said[-1]
+
+
 # ---------------------------------------------------------------- dvc exp run
 
 

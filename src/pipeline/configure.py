@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
-from pipeline.data.own import own_data
+from pipeline.data.own import OWN, own_data
 from pipeline.files import atomic_file, write_json, write_text
 from pipeline.places import project_root
 
@@ -37,13 +37,26 @@ def configure(conf: Path, params: Path, *, composed_by_dvc: bool) -> list[str]:
     """
     text = compose_yaml(conf)
     if not composed_by_dvc:
-        validate(Config, parse(text))
-        before = parse(params.read_text(encoding="utf-8")) if params.exists() else parse(text)
+        now = parse(text)
+        validate(Config, now)
+        before = parse(params.read_text(encoding="utf-8")) if params.exists() else now
         write_text(params, text)
-        return [f"{setting}, was {old}" for setting, old in _differences(parse(text), before)]
+        return [f"{setting}, was {old}" for setting, old in _differences(now, before)] + _left_data(now, before)
     found = parse(params.read_text(encoding="utf-8"))
     validate(Config, found)
     return [f"{setting}, in conf/ {value}" for setting, value in _differences(found, parse(text))]
+
+
+def _left_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """How to come back to one's own data, where it was given as overrides that are gone now."""
+    own = before.get("data", {})
+    path = own.get("path")
+    if path in (None, now["data"]["path"]):
+        return []
+    return [
+        f"conf/ does not name {path}, so it is the data no more. To train on it, repeat `dvc exp run "
+        f"-S data={own['kind']} -S data.path={path} …`, or name it in conf/ (docs/data.md, What stays)"
+    ]
 
 
 def _differences(new: Any, other: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -68,7 +81,7 @@ def main() -> None:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
     with explained("configure"):
         params = Path("params.yaml")
-        with atomic_file(params) as new, atomic_file(Path("data/own.json")) as own:
+        with atomic_file(params) as new, atomic_file(Path(OWN)) as own:
             if params.exists():
                 shutil.copyfile(params, new)
             differences = configure(Path("conf"), new, composed_by_dvc="DVC_EXP_NAME" in os.environ)

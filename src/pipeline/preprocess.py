@@ -10,6 +10,7 @@ from pipeline.config.schema import DeformConfig, PreprocessConfig, PreprocessDat
 from pipeline.data.card import DataCard
 from pipeline.data.expand import expand, expanded_facts
 from pipeline.data.from_idx import source_from_idx
+from pipeline.data.own import look_again
 from pipeline.data.scaling import scaling_of
 from pipeline.data.source import Labels, RawNote, Source
 from pipeline.data.split import held_out
@@ -17,6 +18,7 @@ from pipeline.data.suspicions import suspicions
 from pipeline.data.write import SPLITS, Assignment, require_room, write_splits
 from pipeline.errors import DataContractError
 from pipeline.files import atomic_folder
+from pipeline.places import Places
 
 
 def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
@@ -137,11 +139,14 @@ def main() -> None:
     """`dvc repro preprocess`, or by hand `python -m pipeline.preprocess data.validation_fraction=0.2`."""
     from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
 
-    run_stage(
-        "preprocess",
-        PreprocessConfig,
-        lambda cfg, places: preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg),
-    )
+    def stage(cfg: PreprocessConfig, places: Places) -> None:
+        try:
+            preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
+        except DataContractError:
+            look_again(places.root)  # at what its owner will have repaired
+            raise
+
+    run_stage("preprocess", PreprocessConfig, stage)
 
 
 if __name__ == "__main__":

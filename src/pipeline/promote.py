@@ -2,8 +2,7 @@
 
 Use:  python -m pipeline.promote SWEEP_OR_RUN [--name NAME]
 
-The pipeline's model is then the job's, byte for byte; if it is not, this says so and puts conf/ back as it was, after
-which `dvc repro` brings the earlier results back from DVC's cache.
+The pipeline's model is then the job's, byte for byte. If it is not, this says so, and the project is as it was before.
 """
 
 from __future__ import annotations
@@ -28,13 +27,16 @@ from pipeline.config.words import as_settings
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import read_json, sha256_of, write_text
 from pipeline.places import Places, project_root
-from pipeline.recording import JOB_TAG, WORDS_TAG, origin_of
+from pipeline.recording import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
+from pipeline.reproduction.environment import environment
 from pipeline.stage import explained, visible
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import MODEL_TAG, RunRow, Store
 
 CONFIG = Path("conf/config.yaml")
 EXPERIMENT_LINE = re.compile(r"^(  - experiment: )(\S+)", re.MULTILINE)
+TRAINED = ("params.yaml", "dvc.lock", "data/own.json", "models", "metrics", "plots")  # what `dvc repro train` changes
+THREADS = "trainer.num_threads"
 WHAT_DIFFERS = {"config": "the settings in conf/", "data": "data/processed", "code": "the code of the training"}
 
 
@@ -47,9 +49,18 @@ class Winner:
 
     @property
     def words(self) -> list[str]:
-        """Its overrides, without where it was filed."""
-        words = json.loads(self.row.tags[WORDS_TAG])
-        return [word for word in words if not word.startswith(("tracking.", "hydra"))]
+        """Its overrides and the threads that it had, without where it was filed.
+
+        The experiment of MLflow stays with a choice of data: its champion is judged on test samples of that data.
+        """
+        words: list[str] = json.loads(self.row.tags[WORDS_TAG])
+        filed = ("tracking.", "hydra")
+        kept = [word for word in words if not word.startswith(filed)]
+        if any(word.lstrip("+").startswith("data") for word in kept):
+            kept += [word for word in words if word.startswith("tracking.experiment=")]
+        asked = self.row.params[THREADS]
+        had = self.row.tags.get(THREADS_TAG, asked)  # fewer where a sweep shared the cores among its jobs
+        return kept if had == asked else [*kept, f"{THREADS}={had}"]
 
 
 def winner(store: Store, asked: str) -> Winner:
@@ -108,6 +119,10 @@ def named_experiment(conf: Path) -> str | None:
 def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -> None:
     """Raise PipelineError if the pipeline would train something else than the job did."""
     cfg = validate(TrainConfig, visible(record, "train", TrainConfig))
+    as_asked = cfg.trainer.model_copy(
+        update={"num_threads": int(chosen.row.params[THREADS])}
+    )  # the file says what it had
+    cfg = cfg.model_copy(update={"trainer": as_asked})
     now = origin_of(cfg, Places(root, root, root, record)).as_json()
     before = {key.removeprefix("origin."): value for key, value in chosen.row.tags.items() if key.startswith("origin.")}
     changed = [text for key, text in WHAT_DIFFERS.items() if before.get(f"{key}_sha256") != now[f"{key}_sha256"]]
@@ -119,29 +134,34 @@ def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -
 
 
 @contextmanager
-def taken_back_on_failure(*paths: Path) -> Iterator[None]:
-    """Put the files back as they were if the block fails."""
-    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+def taken_back_on_failure(root: Path, *places: str) -> Iterator[None]:
+    """Put these files, and those in these folders, back as they were if the block fails."""
+    before = {path: path.read_bytes() for path in _files(root, places)}
     try:
         yield
     except BaseException:
+        for path in _files(root, places):
+            path.unlink()  # not written over: DVC may have linked it to its cache
         for path, content in before.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         raise
 
 
+def _files(root: Path, places: Sequence[str]) -> list[Path]:
+    found = [path for place in places for path in (root / place, *(root / place).rglob("*"))]
+    return [path for path in found if path.is_file() or path.is_symlink()]
+
+
 def promote(root: Path, asked: str, name: str | None, *, repro: bool) -> None:
-    """Write conf/experiment/NAME.yaml, name it in conf/config.yaml, run `dvc repro`, compare the models."""
+    """Write conf/experiment/NAME.yaml, name it in conf/config.yaml, train by DVC, compare the models, evaluate."""
     chosen = winner(Store(root), asked)
     name = name or f"sweep-{asked[:12]}"
     file, config = root / f"conf/experiment/{name}.yaml", root / CONFIG
     text = experiment_text(chosen, name, root / "conf")
     if file.exists() and file.read_text(encoding="utf-8") != text and f": {chosen.why}\n" not in file.read_text():
         raise ConfigError(f"{file.relative_to(root)} is there already, and not from this sweep: give another --name")
-    with taken_back_on_failure(file, config):
+    with taken_back_on_failure(root, str(file.relative_to(root)), str(CONFIG), *TRAINED):
         write_text(file, text)
         require_same_origin(chosen, parse(compose_yaml(root / "conf", [f"experiment={name}"])), root)
         settings, found = EXPERIMENT_LINE.subn(rf"\g<1>{name}", config.read_text(encoding="utf-8"))
@@ -153,17 +173,36 @@ def promote(root: Path, asked: str, name: str | None, *, repro: bool) -> None:
             flush=True,
         )
         if repro:
-            subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=True)
+            dvc_repro(root, "train", otherwise="nothing is promoted, and all is as it was before")
             require_same_model(chosen, root)
+    if repro:
+        dvc_repro(root, otherwise="the model is promoted but not evaluated; `dvc repro` goes on from here")
+
+
+def dvc_repro(root: Path, *stages: str, otherwise: str) -> None:
+    """Raise PipelineError, with what `otherwise` says, if it fails; Ctrl-C reaches DVC too, so wait for its end."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *stages], cwd=root) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+    if process.returncode:
+        raise PipelineError(f"dvc repro failed (above): {otherwise}")
 
 
 def require_same_model(chosen: Winner, root: Path) -> None:
     found, expected = sha256_of(root / "models/model.safetensors"), chosen.row.tags[MODEL_TAG]
     if found != expected:
-        raise PipelineError(f"dvc repro gave another model ({found[:12]}) than the job had ({expected[:12]})")
+        _, why = environment(chosen.row, root)
+        raise PipelineError(
+            f"dvc repro gave another model ({found[:12]}) than the job had ({expected[:12]}): {why}. Nothing is "
+            "promoted, and all is as it was before, but for this training's run in MLflow. To train with these "
+            "settings all the same: --no-repro, then `dvc repro`"
+        )
     learned = read_json(root / "metrics/learning.json")
     shown = "  ".join(f"{key} {value:.4f}" for key, value in learned.items() if "/" in key)
-    print(f"  the same model, byte for byte: sha256 {found[:12]}\n  {shown}")
+    print(f"  the same model, byte for byte: sha256 {found[:12]}\n  {shown}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,12 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with explained("promote"):
         if asked.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", asked.name):
             raise ConfigError(f"--name {asked.name!r}: letters, digits, - and _ only; it becomes a file's name")
-        try:
-            promote(project_root(), asked.what, asked.name, repro=not asked.no_repro)
-        except subprocess.CalledProcessError as error:
-            raise PipelineError(
-                "dvc repro failed (above); conf/ is as it was before, and `dvc repro` brings the earlier results back"
-            ) from error
+        promote(project_root(), asked.what, asked.name, repro=not asked.no_repro)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from pipeline.tracking import (
     model_requirements,
     provenance,
 )
+from pipeline.training.cpu import threads_of
 
 RUN_FILE = "run.json"
 WORK_TAG = "checkpoints"  # the folder of a training's checkpoints
@@ -45,6 +46,7 @@ PROCESSED = "data/processed"
 DATA_CARD = f"{PROCESSED}/data_card.json"
 JOB_TAG, NUMBER_TAG, WORDS_TAG = "sweep.job", "sweep.number", "sweep.words"  # of a run that is a job of a sweep
 FOLDER_TAG = "sweep.folder"  # where it wrote; on the parent where all of them did
+THREADS_TAG = "machine.threads"  # that a training really had: with another number, last digits can be others
 PRUNED_TAG = "sweep.pruned"  # after which epoch (0-based) a search gave it up
 UNRECORDED = (
     "tracking",
@@ -58,7 +60,7 @@ UNRECORDED = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training is a function of; equal origins give equal weights on one type of machine."""
+    """What a training is a function of; equal origins give equal weights on one type of machine and as many threads."""
 
     data_sha256: str
     config_sha256: str  # of the settings that train reads, without `tracking`
@@ -106,7 +108,8 @@ def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -
         write_json(started, {"run_id": run.id})
         run.params(flat(places.record))
         run.provenance(provenance(places.inputs))
-        run.tags({"seed": str(cfg.seed), **{f"origin.{key}": value for key, value in origin.as_json().items()}})
+        run.tags({"seed": str(cfg.seed), THREADS_TAG: str(threads_of(cfg.trainer))})
+        run.tags({f"origin.{key}": value for key, value in origin.as_json().items()})
         run.text(yaml.safe_dump(dict(places.record), sort_keys=False), "config.yaml")
         run.artifact(places.inputs / DATA_CARD, "data")
         for context in ("train", "validation"):

@@ -21,9 +21,10 @@ from pipeline.errors import ConfigError
 from pipeline.files import read_json, sha256_of
 from pipeline.places import project_root
 from pipeline.recording import code_sha256
+from pipeline.reproduction.environment import environment, same_threads
 from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
 from pipeline.stage import explained
-from pipeline.tracking import MODEL_TAG, RunRow, Store, provenance
+from pipeline.tracking import MODEL_TAG, RunRow, Store
 
 SHORTEST_ID = 6
 
@@ -59,7 +60,7 @@ def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
     how = fetch_data(tree)
     data = same_digest("data", row.tags.get("origin.data_sha256"), digest_of_data(tree))
     yield Check(data.name, data.same, f"{data.words}; {how}")
-    tree.python("-m", "pipeline.train", "hydra.run.dir=again")
+    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=same_threads(row))
     again, files = tree.root / "again", store.artifacts(row.run_id)
     weights = same_digest("weights", row.tags[MODEL_TAG], sha256_of(again / "models/model.safetensors"))
     yield weights
@@ -67,18 +68,6 @@ def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
     if (files / "predictions").exists():
         tree.python("-m", "pipeline.evaluate", "hydra.run.dir=scored", "evaluate.model_folder=again/models")
         yield same_scores(files / "predictions", row, tree.root / "scored")
-
-
-def environment(row: RunRow, root: Path) -> tuple[bool, str]:
-    """Versions and processor, then and now. Another one need not give other bits, so this alone is no failure."""
-    now = provenance(root).tags
-    names = [name for name in row.tags if name.startswith("version.") or name == "machine.cpu"]
-    other = [
-        f"{name.partition('.')[2]} {row.tags[name]}, now {now[name]}"
-        for name in names
-        if now.get(name) != row.tags[name]
-    ]
-    return not other, "; ".join(other) or "the same versions and processor"
 
 
 def same_digest(name: str, then: str | None, now: str) -> Check:

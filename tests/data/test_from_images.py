@@ -116,8 +116,11 @@ def bomb() -> bytes:
 SPOILT = {
     "zero bytes": (b"", "a/0.png: expected an image, found 0 bytes"),
     "text": (b"hello", "a/0.png: expected an image, found an unknown format"),
-    "truncated": (png(noise(1, 64, 64)[0])[:-900], "a/0.png: expected an image, found OSError"),
-    "bomb": (bomb(), "a/0.png: expected an image, found DecompressionBomb"),
+    "truncated": (
+        png(noise(1, 64, 64)[0])[:-900],
+        "a/0.png: expected an image, found what cannot be decoded (image file is truncated)",
+    ),
+    "bomb": (bomb(), "a/0.png: expected an image, found what cannot be decoded (Image size (100000000 pixels)"),
     "16 bits": (sixteen_bits(), "a/0.png: expected 8 bits a channel, found mode I;16"),
 }
 
@@ -129,6 +132,19 @@ def test_a_spoilt_image_is_named_and_nothing_written(how: str, tmp_path: Path) -
 
     assert SPOILT[how][1] in str(caught.value)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_spoilt_images_are_all_named_at_once(tmp_path: Path) -> None:
+    """Those of the test images too, which come later; at most twenty."""
+    good, bad = png(noise(1)[0]), [f"{part}/b/{n}.png" for part in ("train", "test") for n in range(11, 23)]
+    files = {f"{part}/{name}/0.png": good for part in ("train", "test") for name in "ab"} | dict.fromkeys(bad, b"hello")
+
+    with pytest.raises(DataContractError) as caught:
+        both_stages(tmp_path, files)
+
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == bad[:20]
+    assert lines[-1] == "and 4 more files"
 
 
 def test_images_of_two_shapes_are_both_named(tmp_path: Path) -> None:

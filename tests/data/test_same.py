@@ -41,8 +41,22 @@ def test_the_same_settings_are_taken(expand: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_another_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"made with data\.split_seed=0 \(asked for: 1\)\."):
+    said = r"made with data\.split_seed=0 \(asked for: 1\)\. .* add to your command: data\.split_seed=0\. "
+    with pytest.raises(ConfigError, match=said):
         require_same_data(whole_config(TINY | {"data.split_seed": 1}), processed_with(NONE, tmp_path))
+
+
+def test_what_to_type_for_what_is_there_is_said(tmp_path: Path) -> None:
+    """The first sweep after `dvc exp run` on one's own data lacks its overrides."""
+    processed = processed_with(NONE, tmp_path)
+    (tmp_path / "dvc.lock").write_text(
+        "stages: {download: {params: {params.yaml: {data.kind: table, data.path: /me/irises.csv}}}}"
+    )
+
+    with pytest.raises(
+        ConfigError, match=r"add to your command: data=tiny data\.path=/me/irises\.csv\. To make it anew"
+    ):
+        require_same_data(whole_config({"data.name": "other"}), processed)
 
 
 def processed_with(expand: dict[str, Any], folder: Path) -> Path:

@@ -120,17 +120,21 @@ def test_a_device_that_is_not_there_is_one_line(project: Project) -> None:
 
 
 def test_own_data_that_changed_is_read_again(project: Project, tmp_path: Path) -> None:
-    """There, back, other content, there again: DVC's run cache must not answer with the old content."""
+    """Spoilt, repaired, then other content, with what DVC saw forgotten: DVC's run cache must not answer with the old content."""
     rows = [f"{n},{n * 2},{'ab'[n % 2]}" for n in range(40)]
     table, own = tmp_path / "own.csv", ("-S", "data=table", "-S", "data.label=k")
-    table.write_text("\n".join(["x,y,k", *rows]) + "\n")
+    table.write_text("\n".join(["x,y,k", *rows, "40,?,a"]) + "\n")
     run = ("dvc", "exp", "run", "preprocess")
-    project.run(*run, *own, "-S", f"data.path={table}")
-    project.run(*run)
+    spoilt = project.run(*run, *own, "-S", f"data.path={table}", expect=None)
+    table.write_text("\n".join(["x,y,k", *rows]) + "\n")
+    repaired = project.run(*run, *own, "-S", f"data.path={table}")
     table.write_text("\n".join(["x,y,k", *rows, "40,80,a", "41,82,b"]) + "\n")
+    (project.root / "data/own.json").unlink()
     done = project.run(*run, *own, "-S", f"data.path={table}")
 
-    assert done.ran == ["configure", "download", "preprocess"]
+    assert spoilt.returncode != 0
+    assert "table.csv, row 42, column 'y': expected a number, found '?'" in spoilt.text
+    assert repaired.ran == done.ran == ["configure", "download", "preprocess"]
     assert (project.root / "data/raw/table.csv").read_bytes() == table.read_bytes()
 
 

@@ -47,7 +47,9 @@ def test_the_pipelines_run_of_three_commits_ago(project: Project) -> None:
 
 
 def test_a_run_of_a_dirty_tree_and_a_job_of_a_sweep(project: Project) -> None:
-    """What was never committed is in the run's patch: code, settings, a new file."""
+    """What was never committed is in the run's patch: code, settings, a new file. The job's sums, in the order that the
+    threads of a sweep's job give them.
+    """
     project.edit("src/pipeline/model/dense.py", "Raw samples in", "Raw  samples in")
     project.edit("conf/optimizer/rmsprop.yaml", "lr: 1.0e-3", "lr: 2.0e-3")
     (project.root / "conf/experiment/mine.yaml").write_text("# @package _global_\nseed: 7\n")
@@ -55,7 +57,7 @@ def test_a_run_of_a_dirty_tree_and_a_job_of_a_sweep(project: Project) -> None:
     dirty = newest(project)
     project.git("checkout", "--quiet", ".")
     project.git("clean", "--quiet", "--force", "conf")
-    project.run(*TRAIN, "-m", "optimizer=adam,sgd", "seed=3", *SMALL)
+    project.run(*TRAIN, "-m", "optimizer=adam,sgd", "model.normalization=layer", *SMALL)
     job = newest(project)
     first, second = (project.run(*REPRODUCE, row.run_id[:8]) for row in (dirty, job))
 

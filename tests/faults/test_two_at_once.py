@@ -117,6 +117,7 @@ def test_a_training_whose_dvc_was_killed_ends_and_the_next_dvc_goes_on(project: 
     with project.started("dvc", "repro", "train", HALT="1") as dvc:
         with halted(dvc) as stage:
             os.kill(dvc.pid, signal.SIGKILL)
+            dvc.wait()  # the kernel has told the stage by then
         wait(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE)
     (run,) = project.all_runs()
     assert run.info.status == "KILLED"

@@ -23,6 +23,7 @@ from pipeline.errors import DataContractError
 Pixels = NDArray[np.uint8]
 MODES = {"gray": "L", "rgb": "RGB"}
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pack_images' suffixes; EPS would run Ghostscript
+MAX_NAMED = 20
 MEMBER = re.compile(r"(all|train|test)/[^/.][^/]*/[^/.][^/]*")
 
 
@@ -71,9 +72,29 @@ def _chunks(tar: Path, part: str, cfg: PreprocessData, first_name: str, first: P
 
 
 def _images(tar: Path, part: str, cfg: PreprocessData) -> Iterator[tuple[str, Pixels]]:
-    """(name, image) of each image of a part."""
+    """(name, image) of each image of a part.
+
+    Raises:
+        DataContractError: an image that cannot be read; it names those of all parts, so that one look repairs them all.
+    """
     for name, data in _members(tar, part):
-        yield name, decode(data, name, cfg.color, cfg.image_shape)
+        try:
+            image = decode(data, name, cfg.color, cfg.image_shape)
+        except DataContractError as error:
+            wrong = list(_wrong(tar, cfg))
+            more = [f"and {len(wrong) - MAX_NAMED:,} more files"] if len(wrong) > MAX_NAMED else []
+            raise DataContractError("\n".join(wrong[:MAX_NAMED] + more)) from error
+        yield name, image
+
+
+def _wrong(tar: Path, cfg: PreprocessData) -> Iterator[str]:
+    """What is wrong with each image that cannot be read."""
+    for part in ("all", "train", "test"):
+        for name, data in _members(tar, part):
+            try:
+                decode(data, name, cfg.color, cfg.image_shape)
+            except DataContractError as error:
+                yield str(error)
 
 
 def decode(data: bytes, name: str, color: str | None, shape: tuple[int, ...] | None) -> Pixels:
@@ -94,8 +115,9 @@ def decode(data: bytes, name: str, color: str | None, shape: tuple[int, ...] | N
         what = "an unknown format" if data else "0 bytes"
         raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
     except Exception as error:  # each decoder raises what it likes
-        what = f"{type(error).__name__}: {error}"
-        raise DataContractError(f"{name}: expected an image, found {what}. Repair or remove the file.") from error
+        raise DataContractError(
+            f"{name}: expected an image, found what cannot be decoded ({error}). Repair or remove the file."
+        ) from error
     if mode.startswith(("I", "F")):
         raise DataContractError(f"{name}: expected 8 bits a channel, found mode {mode}. Convert the image to 8 bits.")
     if shape and image.size != shape[::-1]:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import sha256_of_json
+from pipeline.files import read_json, sha256_of_json
+
+OWN = "data/own.json"
 
 
 def own_data(path: str | None, root: Path) -> dict[str, Any]:
@@ -23,3 +25,10 @@ def own_data(path: str | None, root: Path) -> dict[str, Any]:
     )
     facts = sorted((str(file.relative_to(place)), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return {"path": path, "num_files": len(facts), "state": sha256_of_json(facts)}
+
+
+def look_again(root: Path) -> None:
+    """Have DVC look at a person's own files when it runs next, whether a setting has changed by then or not."""
+    noted = root / OWN
+    if noted.exists() and read_json(noted)["path"] is not None:
+        noted.unlink()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
+from pipeline.config.words import shell_words
 from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
 from pipeline.files import read_yaml
@@ -26,9 +28,22 @@ def require_same_data(cfg: Config, processed: Path) -> None:
     if differing:
         settings = ", ".join(f"{key}={made_with[key]} (asked for: {asked[key]})" for key in differing)
         raise ConfigError(
-            f"{processed} was made with {settings}. Stages by hand only read it. Make it anew with the same overrides: "
-            f"`dvc exp run -S …`; or edit conf/ and run `dvc repro preprocess`; or leave the overrides of data out"
+            f"{processed} was made with {settings}. Stages by hand only read it. To use it as it is, add to your "
+            f"command: {_as_words(differing, made_with)}. To make it anew: `dvc exp run -S …` with the same overrides, "
+            "or edit conf/ and run `dvc repro preprocess`"
         )
+
+
+def _as_words(differing: Sequence[str], made_with: Mapping[str, Any]) -> str:
+    """The overrides that ask for what is there."""
+    if "data.name" not in differing:
+        return shell_words([f"{key}={_typed(made_with[key])}" for key in differing])
+    given = [f"{key}={made_with[key]}" for key in ("data.path", "data.label") if made_with.get(key) is not None]
+    return shell_words([f"data={made_with['data.name']}", *given])
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)
 
 
 def _dotted(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

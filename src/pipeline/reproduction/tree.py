@@ -28,14 +28,14 @@ class Tree:
     root: Path  # of the project in it
     row: RunRow
 
-    def run(self, *command: str, missing_ok: bool = False) -> str | None:
-        """A command's output; None: it failed and that was to be expected.
+    def run(self, *command: str, missing_ok: bool = False, variables: Mapping[str, str] | None = None) -> str | None:
+        """A command's output, with these environment variables too; None: it failed and that was to be expected.
 
         Raises:
             PipelineError: it failed; with the end of what it said.
         """
         environment = {key: value for key, value in os.environ.items() if not key.startswith(HERE)}
-        environment["PYTHONPATH"] = str(self.root / "src")
+        environment |= {"PYTHONPATH": str(self.root / "src"), **(variables or {})}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
             return done.stdout
@@ -44,8 +44,8 @@ class Tree:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{said}")
 
-    def python(self, *words: str, missing_ok: bool = False) -> str | None:
-        return self.run(sys.executable, *words, missing_ok=missing_ok)
+    def python(self, *words: str, variables: Mapping[str, str] | None = None) -> str | None:
+        return self.run(sys.executable, *words, variables=variables)
 
 
 def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:

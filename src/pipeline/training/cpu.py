@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from pipeline.config.schema import TrainerConfig
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 MAPPED_BYTES, KEPT_BYTES = 32 * 2**20, 256 * 2**20
 
@@ -30,6 +32,11 @@ def tuned_cpu(num_threads: int) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def threads_of(cfg: TrainerConfig) -> int:
+    """How many a training here has, those of all its processes on this machine."""
+    return min(cfg.num_threads, thread_limit())
 
 
 def thread_limit() -> int:

@@ -26,7 +26,7 @@ from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.processes import Rank, world_size
 from pipeline.training.checkpoints import BEST, LAST, SafeFiles, SaveAmidEpochs, newest
 from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
-from pipeline.training.cpu import thread_limit, tuned_cpu
+from pipeline.training.cpu import threads_of, tuned_cpu
 from pipeline.training.loaders import Loaders
 from pipeline.training.progress import EpochProgress
 from pipeline.training.together import OwnSignals, environment, others_alive
@@ -79,7 +79,7 @@ def fit(
     module = Classifier(network, cfg, epoch_done, on_steps)
     loaders = Loaders(train, validation, cfg)
     checkpoint = newest(work, cfg.trainer.keep == "best")
-    with tuned_cpu(max(1, min(cfg.trainer.num_threads, thread_limit()) // cfg.trainer.devices)), _quiet_lightning():
+    with tuned_cpu(max(1, threads_of(cfg.trainer) // cfg.trainer.devices)), _quiet_lightning():
         save_amid = SaveAmidEpochs(work, cfg.tracking.save_every_s, asked_to_stop)
         trainer = build_trainer(cfg.trainer, work, [progress, save_amid])
         start_s = time.perf_counter()
