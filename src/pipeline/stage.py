@@ -124,6 +124,8 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
                 raise
             failures.append(error)  # past Hydra, which would print a line of its own about it
 
+    if single and (of_sweeps := [word for word in overrides if word.lstrip("+").startswith("sweep.")]):
+        raise ConfigError(f"{of_sweeps[0]}: without -m this is no sweep. Add -m, or leave {of_sweeps[0]} out")
     if single:  # a mistake leaves no output folder behind
         check_record(name, parse(compose_yaml(root / "conf", overrides)))
     sys.argv.append(f"hydra.job.name={name}")
@@ -258,9 +260,14 @@ def _known(error: Exception, stage: str) -> tuple[str, int]:
     """Message and exit code of a foreign error that a user can cause; no message if it is none of them."""
     if message := shortage(error, stage):
         return message, 1
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} is no setting: expected KEY=VALUE or GROUP=NAME. In a shell, quote what has spaces or "
+            f"special signs: 'model.units=[512, 256]'. Hydra says: {str(error).partition(chr(10))[0]}"
+        ), 2
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error), 2
     return "", 1

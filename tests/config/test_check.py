@@ -38,6 +38,7 @@ def refusal(changes: dict[str, Any]) -> str:
         ("data.validation_fracton", "data.validation_fraction"),
         ("trainer.units", "model.units"),
         ("optimiser", "optimizer"),
+        ("sweep.seed", "sweep.seeds or expand.seed or seed"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, nearest: str) -> None:

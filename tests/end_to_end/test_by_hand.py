@@ -60,7 +60,9 @@ def _seed(run_file: Path) -> int:
         (["trainer.num_epoch=3"], 2, "Did you mean trainer.num_epochs"),
         (["+typo=1"], 2, "typo: there is no such key. There is: data,"),
         (["optimizer=adm"], 2, "Could not find 'optimizer/adm'"),
-        (["data=mnist"], 2, "was made with data.name=mnist_5k (asked for: mnist)"),
+        (["data=mnist"], 2, "add to your command: data=mnist_5k."),
+        (["model.units=[256,", "128]"], 2, "'model.units=[256,' is no setting: expected KEY=VALUE or GROUP=NAME. In a"),
+        (["sweep.seeds=3"], 2, "sweep.seeds=3: without -m this is no sweep. Add -m, or leave sweep.seeds=3 out"),
         (["model.units=0"], 2, "greater than or equal to 1"),
     ],
 )
@@ -120,7 +122,7 @@ def test_a_device_that_is_not_there_is_one_line(project: Project) -> None:
 
 
 def test_own_data_that_changed_is_read_again(project: Project, tmp_path: Path) -> None:
-    """Spoilt, repaired, then other content, with what DVC saw forgotten: DVC's run cache must not answer with the old content."""
+    """Spoilt, repaired, then other content, what DVC saw forgotten: its run cache must not answer."""
     rows = [f"{n},{n * 2},{'ab'[n % 2]}" for n in range(40)]
     table, own = tmp_path / "own.csv", ("-S", "data=table", "-S", "data.label=k")
     table.write_text("\n".join(["x,y,k", *rows, "40,?,a"]) + "\n")

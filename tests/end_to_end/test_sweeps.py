@@ -298,6 +298,8 @@ def test_an_interrupted_sweep_and_its_jobs_are_killed(interrupted: Interrupted, 
     assert after.statuses == {"seed=1": "FINISHED", "seed=2": "KILLED", "seed=3": "KILLED"}
     assert after.jobs["seed=2"].reason == "SIGTERM"
     assert after.err.strip().splitlines() == ["train: interrupted; the same command goes on with this sweep"]
+    assert re.search(r"^1 of 4 jobs finished", after.out, flags=re.MULTILINE)
+    assert "best    val/loss" in after.out
 
 
 def test_the_jobs_of_a_killed_sweep_close_their_runs(interrupted: Interrupted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,18 @@ def test_a_resumed_run_is_the_same_run_and_loses_the_reason_it_ended_for(store: 
     assert (run.info.status, run.info.run_name, run.data.tags["stage"]) == ("FINISHED", "one", "evaluate")
     assert "exit.reason" not in run.data.tags
     assert [point.value for point in store.client.get_metric_history(first.id, "loss")] == [2.0, 1.0]
+
+
+def test_the_time_between_an_end_and_going_on_is_noted(store: Store) -> None:
+    """So that a table of times can leave it out."""
+    with store.run("mnist", "one") as run:
+        pass
+    for seconds in (100, 50):
+        store.client.set_terminated(run.id, end_time=int(1000 * (time.time() - seconds)))
+        with store.run("mnist", "one", resume=run.id):
+            pass
+    idle_s = float(store.client.get_run(run.id).data.tags["idle_s"])
+    assert idle_s == pytest.approx(150, abs=5)
 
 
 def test_a_point_repeated_after_resuming_is_not_recorded_twice(store: Store) -> None:

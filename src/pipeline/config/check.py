@@ -53,7 +53,7 @@ def did_you_mean(key: str) -> str:
         group = group.rpartition(".")[0]
     beside = [k for k in known if k.rpartition(".")[0] == group]
     same_leaf = [k for k in known if k.rpartition(".")[2] == leaf]
-    near = same_leaf or _near_leaves(leaf, beside) or _near_leaves(leaf, known)
+    near = list(dict.fromkeys([*_near_leaves(leaf, beside), *same_leaf])) or _near_leaves(leaf, known)
     return f" Did you mean {' or '.join(near[:3])}?" if near else f" There is: {', '.join(beside)}."
 
 
@@ -92,6 +92,8 @@ def _explain(mistake: Any, values: Mapping[str, Any]) -> str:
             return f"{key}: {mistake['ctx']['tag']!r} is not on the list: {mistake['ctx']['expected_tags']}"
         case "union_tag_not_found":
             return f"{key}: {mistake['ctx']['discriminator']} is missing: it says which of the group's choices this is"
+        case "tuple_type":
+            return f"{key}: should be a list like [28,28], found {mistake['input']!r}"
         case _:
             return f"{key}: {_lower(mistake['msg'])}, found {mistake['input']!r}"
 

@@ -23,7 +23,7 @@ from pipeline.sweeps.known import COMMAND_TAG, ID_TAG
 from pipeline.sweeps.rows import SEED, Objective, Row, ranked
 from pipeline.sweeps.summary import write_summary
 from pipeline.sweeps.table import note, print_summary
-from pipeline.tracking import MODEL_ID_TAG, Run, RunRow, Store
+from pipeline.tracking import IDLE_TAG, MODEL_ID_TAG, Run, RunRow, Store
 
 PLANNED = "planned.json"  # in the sweep's folder: the jobs, where they are known before the first one starts
 GROUPS = {"optimizer": "optimizer.name", "scheduler": "scheduler.name", "model": "model.name", "data": "data.name"}
@@ -105,7 +105,7 @@ def _fixed(run: RunRow, keys: Sequence[str]) -> dict[str, str]:
 
 def _row(run: RunRow, keys: Sequence[str]) -> Row:
     words = tuple(json.loads(run.tags[WORDS_TAG]))
-    elapsed_s = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000
+    elapsed_s = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000 - float(run.tags.get(IDLE_TAG, 0))
     return Row(
         number=int(run.tags[NUMBER_TAG]), label=run.name, values=_swept(words, keys),
         status="PRUNED" if PRUNED_TAG in run.tags else run.status, metrics=metrics_of(run), run_id=run.run_id,

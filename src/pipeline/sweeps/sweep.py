@@ -20,7 +20,7 @@ from pipeline.sweeps.conclude import conclude
 from pipeline.sweeps.launch import PARENT
 from pipeline.sweeps.parent import Parent, folder_of, wanted_parent
 from pipeline.sweeps.pool import SERVER, Server
-from pipeline.tracking import Store
+from pipeline.tracking import Store, later_signals
 
 
 @contextmanager
@@ -72,7 +72,8 @@ def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[lis
             if parent.run:
                 console = Console(highlight=False)
                 log_keys = command.search.space.log_keys if command.search else []
-                failed = conclude(store, parent.run, command.base, command.keys, parent.folder, console, log_keys)
+                with later_signals():  # one that has come already waits too
+                    failed = conclude(store, parent.run, command.base, command.keys, parent.folder, console, log_keys)
         if failed:
             raise PipelineError(failed) from failure
         if failure:

@@ -18,13 +18,14 @@ from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirement
 from pipeline.tracking.rows import RunRow
 from pipeline.tracking.run import DatasetRef, Run
 from pipeline.tracking.store import Store
-from pipeline.tracking.tags import DESCRIPTION_TAG, MODEL_ID_TAG, MODEL_TAG, PARENT_TAG, REASON_TAG
+from pipeline.tracking.tags import DESCRIPTION_TAG, IDLE_TAG, MODEL_ID_TAG, MODEL_TAG, PARENT_TAG, REASON_TAG
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded
 
 __all__ = [
     "DESCRIPTION_TAG",
+    "IDLE_TAG",
     "MODEL_ID_TAG",
     "MODEL_TAG",
     "PARENT_TAG",

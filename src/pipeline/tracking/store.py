@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from pipeline.tracking.provenance import source_tags
 from pipeline.tracking.replica import server_from
 from pipeline.tracking.rows import RunRow
 from pipeline.tracking.run import Run
-from pipeline.tracking.tags import LIVE_TAG, PARENT_TAG, REASON_TAG
+from pipeline.tracking.tags import IDLE_TAG, LIVE_TAG, PARENT_TAG, REASON_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -211,7 +212,8 @@ class Store:
         if REASON_TAG in old.data.tags:
             self.client.delete_tag(run_id, REASON_TAG)
         run = Run(self.client, run_id, resumed=True)
-        run.tags(tags)
+        idle_s = float(old.data.tags.get(IDLE_TAG, 0)) + time.time() - (old.info.end_time or time.time() * 1000) / 1000
+        run.tags({**tags, IDLE_TAG: f"{idle_s:.1f}"})
         self.client.update_run(run_id, status="RUNNING")
         return run
 
