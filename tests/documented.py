@@ -29,16 +29,12 @@ RUN = (
     "dvc params diff",
     "dvc plots diff",
     "dvc exp show",
-    "dvc exp run -S data=image_folder -S data.path=/home/me/leaves",
     "dvc exp run -S data=table -S data.path=/home/me/irises.csv -S data.label=species",
     "dvc exp run -S expand=deform -S expand.copies=9",
     "git checkout params.yaml dvc.lock",
     "git checkout params.yaml dvc.lock && dvc repro",
     "git checkout COMMIT && dvc checkout",
-    "python -m pipeline.train model.units=[512,256] model.dropout=0.2",
     "python -m pipeline.train --cfg job",
-    "python -m pipeline.train trainer=ddp_cpu",
-    "python -m pipeline.train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2",
     "python -m pipeline.evaluate evaluate.model_folder=outputs/train/2026-01-31_12-00-00-000000/models",
     "python -m pipeline.compare HEAD workspace",
     "python -m pipeline.champion",
@@ -57,6 +53,7 @@ MACHINES = "tests/end_to_end/test_devices.py::test_two_machines_by_torchrun_are_
 TWO_SWEEPS = "tests/end_to_end/test_compare.py::test_two_sweeps"
 LARGE_SERVER = "tests/faults/test_large_server.py::test_the_pipeline_and_a_sweep_are_there"
 EXTENDING = "tests/end_to_end/test_extending.py::test_the_blocks_of_the_page_make_what_it_says"
+PICTURES = "tests/end_to_end/test_book.py::test_fashion_mnist_from_published_files_and_from_pictures"
 SITE = "tests/end_to_end/test_site.py::test_the_site_is_built_strictly_and_asks_no_other_host"
 BY_HAND = "tests/end_to_end/test_by_hand.py::test_a_run_by_hand_writes_only_below_outputs"
 BOOK = "tests/end_to_end/test_book.py::test_the_book_s_network_gets_the_book_s_accuracy"
@@ -82,9 +79,11 @@ ELSEWHERE = {
     "pip install -e '.[slurm]'": "needs the package index; the lock has it",
     "pip install 'dense-pipeline[server]'": "needs the package index; the lock has it",
     "dvc exp run": "tests/end_to_end/test_by_hand.py::test_own_data_that_changed_is_read_again",
+    "dvc exp run -S …": "tests/end_to_end/test_by_hand.py::test_own_data_that_changed_is_read_again",
     "dvc exp run -S data=…": "tests/end_to_end/test_by_hand.py::test_own_data_that_changed_is_read_again",
+    "dvc exp run -S data=image_folder -S data.path=/home/me/leaves": PICTURES,
     "dvc exp run -S data=image_folder -S data.path=/home/me/leaves -S tracking.experiment=leaves":
-        "tests/end_to_end/test_readme.py::test_a_documented_command_runs, without the experiment's name",
+        f"{PICTURES}, without the experiment's name",
     "dvc exp run -S experiment=book": f"{BOOK}, on the whole of MNIST",
     "dvc exp run -S experiment=book -S seed=N": f"{BOOK}, with one seed",
     "dvc exp run -S experiment=fast": "the whole of MNIST; benchmarks/fast.py, "
@@ -99,10 +98,14 @@ ELSEWHERE = {
     "dvc repro --force --single-item train": "tests/end_to_end/test_tracked_run.py::"
         "test_a_clean_commit_is_clean_while_dvc_works_on_it, all stages",
     "python -m pipeline.train": BY_HAND,
+    "python -m pipeline.train model.units=[512,256] model.dropout=0.2": BY_HAND,
+    "python -m pipeline.train trainer=ddp_cpu": f"{DEVICES}, by hand in the tests after it",
+    "python -m pipeline.train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2":
+        "tests/end_to_end/test_promote.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
     "python -m pipeline.train trainer.num_epoch=3":
         "tests/end_to_end/test_readme.py::test_the_mistake_in_the_readme_is_answered_as_it_says",
     "python -m pipeline.train -m model.units=64,128 optimizer=rmsprop,adam sweep.seeds=3":
-        "tests/end_to_end/test_readme.py::test_a_documented_command_runs, with fewer epochs",
+        "tests/end_to_end/test_promote.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
     "python -m pipeline.train -m hydra/sweeper=optuna hydra.sweeper.n_trials=30 "
     "'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'model.units=int(interval(32,512))' hydra.sweeper.pruner=median":
         "tests/end_to_end/test_optuna.py::test_pruned_trials_end_early_and_say_so, fewer trials",

@@ -17,10 +17,10 @@ TRAIN = (sys.executable, "-m", "pipeline.train")
 def test_a_run_by_hand_writes_only_below_outputs(project: Project) -> None:
     """Also from a sub-directory: outputs/ and mlflow.db are at the root, git and DVC see no change."""
     before = len(project.all_runs())
-    project.run(*TRAIN, "model.units=64", cwd=project.root / "conf")
+    project.run(*TRAIN, "model.units=[512,256]", "model.dropout=0.2", cwd=project.root / "conf")
 
     models = list(project.root.glob("outputs/train/*/models/model.json"))
-    assert [json.loads(model.read_text())["architecture"]["units"] for model in models] == [[64]]
+    assert [json.loads(model.read_text())["architecture"]["units"] for model in models] == [[512, 256]]
     assert len(project.all_runs()) == before + 1
     assert project.status == ""
     assert project.run("dvc", "status").text.strip().endswith("up to date.")

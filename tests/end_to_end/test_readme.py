@@ -19,17 +19,6 @@ pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def leaves(folder: Path) -> Path:
-    """Twelve pictures each of two easily told kinds."""
-    rng = np.random.default_rng(0)
-    for kind, brightness in (("dark", 60), ("light", 200)):
-        (folder / kind).mkdir(parents=True)
-        for number in range(12):
-            pixels = rng.normal(brightness, 10, (20, 30)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / kind / f"{number}.png")
-    return folder
-
-
 def irises(file: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = [f"{rng.normal(kind):.3f},{rng.normal(-kind):.3f},kind{kind}" for kind in (0, 3) for _ in range(20)]
@@ -53,7 +42,6 @@ def digits(project: Project, folder: Path) -> str:
 
 
 PLACEHOLDERS: dict[str, Callable[[Project, Path], str]] = {
-    "/home/me/leaves": lambda project, folder: str(leaves(folder / "leaves")),
     "/home/me/irises.csv": lambda project, folder: str(irises(folder / "irises.csv")),
     "outputs/train/2026-01-31_12-00-00-000000/models": lambda project, folder: latest_model(project),
     "COMMIT": lambda project, folder: "HEAD",
