@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.config.words import shell_words
 from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
 from pipeline.files import read_yaml
@@ -37,9 +37,9 @@ def require_same_data(cfg: Config, processed: Path) -> None:
 def _as_words(differing: Sequence[str], made_with: Mapping[str, Any]) -> str:
     """The overrides that ask for what is there."""
     if "data.name" not in differing:
-        return shell_words([f"{key}={_typed(made_with[key])}" for key in differing])
+        return shlex.join([f"{key}={_typed(made_with[key])}" for key in differing])
     given = [f"{key}={made_with[key]}" for key in ("data.path", "data.label") if made_with.get(key) is not None]
-    return shell_words([f"data={made_with['data.name']}", *given])
+    return shlex.join([f"data={made_with['data.name']}", *given])
 
 
 def _typed(value: Any) -> str:
