@@ -114,7 +114,8 @@ def test_two_dvc_repro_started_at_once_train_once(project: Project) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_a_training_whose_dvc_was_killed_ends_and_the_next_dvc_goes_on(project: Project) -> None:
-    with project.started("dvc", "repro", "train", HALT="1") as dvc:
+    """Debian's /bin/sh stays between dvc and a stage whose command does not say `exec`."""
+    with project.started("dvc", "repro", "train", HALT="1", SHELL="/bin/sh") as dvc:
         with halted(dvc) as stage:
             os.kill(dvc.pid, signal.SIGKILL)
             dvc.wait()  # the kernel has told the stage by then
@@ -131,7 +132,7 @@ def test_a_training_whose_dvc_was_killed_ends_and_the_next_dvc_goes_on(project: 
 def test_a_training_that_outlived_its_dvc_is_not_joined_by_another(project: Project) -> None:
     """A shell that stands between the two keeps the stage from hearing of the end of dvc."""
     project.edit(
-        "dvc.yaml", "cmd: PYTHONPATH=src python -m pipeline.train", "cmd: PYTHONPATH=src python -m pipeline.train; true"
+        "dvc.yaml", "exec env PYTHONPATH=src python -m pipeline.train", "env PYTHONPATH=src python -m pipeline.train; true"
     )
     with project.started("dvc", "repro", "train", HALT="1") as dvc:
         with halted(dvc) as stage:
