@@ -119,10 +119,8 @@ def named_experiment(conf: Path) -> str | None:
 def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -> None:
     """Raise PipelineError if the pipeline would train something else than the job did."""
     cfg = validate(TrainConfig, visible(record, "train", TrainConfig))
-    as_asked = cfg.trainer.model_copy(
-        update={"num_threads": int(chosen.row.params[THREADS])}
-    )  # the file says what it had
-    cfg = cfg.model_copy(update={"trainer": as_asked})
+    asked = int(chosen.row.params[THREADS])  # cfg says how many it had
+    cfg = cfg.model_copy(update={"trainer": cfg.trainer.model_copy(update={"num_threads": asked})})
     now = origin_of(cfg, Places(root, root, root, record)).as_json()
     before = {key.removeprefix("origin."): value for key, value in chosen.row.tags.items() if key.startswith("origin.")}
     changed = [text for key, text in WHAT_DIFFERS.items() if before.get(f"{key}_sha256") != now[f"{key}_sha256"]]
@@ -141,10 +139,12 @@ def taken_back_on_failure(root: Path, *places: str) -> Iterator[None]:
         yield
     except BaseException:
         for path in _files(root, places):
-            path.unlink()  # not written over: DVC may have linked it to its cache
+            if path.read_bytes() != before.get(path):
+                path.unlink()  # not written over: DVC may have linked it to its cache
         for path, content in before.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         raise
 
 

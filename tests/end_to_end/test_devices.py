@@ -79,16 +79,19 @@ def test_under_dvc_two_processes_are_one_training(project: Project, one_device: 
 
 
 def test_a_sweep_starts_the_processes_of_each_of_its_trainings(project: Project) -> None:
-    """With that training's settings, not with the sweep's: a seed gives the same on one device and on two."""
+    """With that training's settings, not with the sweep's: a seed gives the same on one device and on two.
+
+    Seed 2 would not on every machine: there a unit's input is zero but for rounding (docs/devices.md).
+    """
     before = len(project.all_runs())
-    done = project.run(*TRAIN, "-m", "trainer=ddp_cpu,default", "seed=1,2")
+    done = project.run(*TRAIN, "-m", "trainer=ddp_cpu,default", "seed=1,3")
 
     (sweep,) = project.root.glob("multirun/train/*")
     assert sorted(job.name for job in sweep.iterdir() if job.is_dir()) == ["0", "1", "2", "3", "figures"]
     assert_same_history(sweep / "0/plots/history.csv", sweep / "2/plots/history.csv")
     assert_same_history(sweep / "1/plots/history.csv", sweep / "3/plots/history.csv")
     seeds = [json.loads((sweep / f"{job}/models/model.json").read_text())["training"]["seed"] for job in range(4)]
-    assert seeds == [1, 2, 1, 2]
+    assert seeds == [1, 3, 1, 3]
     assert history(sweep / "0/plots/history.csv") != history(sweep / "1/plots/history.csv")
     assert [run.info.status for run in project.all_runs()[:-before]] == ["FINISHED"] * 5  # the sweep's and the jobs'
     assert "4 of 4 jobs finished" in done.text

@@ -44,8 +44,9 @@ def slurm(cluster: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def family(project: Project) -> tuple[RunRow, list[RunRow]]:
-    """The newest sweep and its jobs, by their numbers."""
-    parent = project.store.rows("tags.`sweep.role` = 'parent'")[0]
+    """The sweep of this test, whose folder alone is there, and its jobs, by their numbers."""
+    (folder,) = project.root.glob("multirun/train/*")
+    (parent,) = project.store.rows(f"tags.`sweep.role` = 'parent' AND tags.`sweep.folder` = '{folder}'")
     return parent, sorted(project.store.children(parent.run_id), key=lambda job: int(job.tags["sweep.number"]))
 
 
