@@ -132,7 +132,9 @@ def test_a_training_whose_dvc_was_killed_ends_and_the_next_dvc_goes_on(project: 
 def test_a_training_that_outlived_its_dvc_is_not_joined_by_another(project: Project) -> None:
     """A shell that stands between the two keeps the stage from hearing of the end of dvc."""
     project.edit(
-        "dvc.yaml", "exec env PYTHONPATH=src python -m pipeline.train", "env PYTHONPATH=src python -m pipeline.train; true"
+        "dvc.yaml",
+        "exec env PYTHONPATH=src python -m pipeline.train",
+        "env PYTHONPATH=src python -m pipeline.train; true",
     )
     with project.started("dvc", "repro", "train", HALT="1") as dvc:
         with halted(dvc) as stage:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,7 @@ def _save(
 ) -> None:
     from mlflow import pytorch
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _requirements_unchecked():
         pytorch.save_model(
             module,
             f"{folder}/model",
@@ -99,6 +100,18 @@ def _signature(module: nn.Module, example: np.ndarray) -> ModelSignature:
         answer = module(torch.from_numpy(np.array(example))).numpy()
     specs = [TensorSpec(array.dtype, (-1, *array.shape[1:])) for array in (example, answer)]
     return ModelSignature(Schema([specs[0]]), Schema([specs[1]]))
+
+
+@contextmanager
+def _requirements_unchecked() -> Iterator[None]:
+    """Spare MLflow its look for them in this environment, where they come from: 2 s, for a warning held back here."""
+    environment: Any = importlib.import_module("mlflow.utils.environment")
+    check = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda model_requirements: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = check
 
 
 @contextmanager
