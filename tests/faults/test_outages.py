@@ -31,7 +31,7 @@ from tracking.tracking_makers import Serve, make_images
 
 pytestmark = pytest.mark.slow
 STEP_S, NUM_STEPS = 0.02, 150  # 3 s
-LONGEST_GAP_S, LONGEST_END_S = 0.5, 5.0  # what an outage may cost
+LONGEST_GAP_S, LONGEST_END_S = 0.25, 5.0  # what an outage may cost
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
 @pytest.fixture
 def running(server: TrackingServer) -> TrackingServer:
     """Whatever the test before did to it."""
+    return up(server)
+
+
+def up(server: TrackingServer) -> TrackingServer:
     if server.process is None or server.process.poll() is not None:
         server.start()
     return server
@@ -98,9 +102,15 @@ def lived(store: Store, server: str, at_a_third: Callable[[], None] = lambda: No
     return Lived(run.id, max(gaps), time.monotonic() - end_s)
 
 
-def assert_cheap(found: Lived) -> None:
-    assert found.longest_gap_s < STEP_S + LONGEST_GAP_S
-    assert found.end_s < LONGEST_END_S + 1.0  # and marking its end
+def assert_cheap(live: Callable[[], Lived]) -> int:
+    """Returns how many runs it took, at most three: other work on this machine halts some of them, an outage all."""
+    longest_gaps_s: list[float] = []
+    while not longest_gaps_s or longest_gaps_s[-1] >= STEP_S + LONGEST_GAP_S:
+        assert len(longest_gaps_s) < 3, longest_gaps_s
+        found = live()
+        assert found.end_s < LONGEST_END_S + 1.0  # and marking its end
+        longest_gaps_s.append(found.longest_gap_s)
+    return len(longest_gaps_s)
 
 
 def test_the_server_has_the_run_while_it_goes(store: Store, running: TrackingServer) -> None:
@@ -135,9 +145,7 @@ def stalled_for_two_seconds(server: TrackingServer) -> None:
 
 @pytest.mark.parametrize("outage", [killed, stalled, stalled_for_two_seconds])
 def test_an_outage_amid_a_run_costs_it_nothing(outage: Any, store: Store, running: TrackingServer) -> None:
-    found = lived(store, running.url, lambda: outage(running))
-
-    assert_cheap(found)
+    assert_cheap(lambda: lived(store, up(running).url, lambda: outage(running)))
     if outage is stalled:
         running.send(signal.SIGCONT)
     if outage is killed:
@@ -150,20 +158,19 @@ def test_an_outage_amid_a_run_costs_it_nothing(outage: Any, store: Store, runnin
 def test_a_server_that_is_down_at_the_start(store: Store, running: TrackingServer, caplog: Any) -> None:
     """It is told once, and what to do later at the end."""
     running.kill()
-    found = lived(store, running.url)
+    num_runs = assert_cheap(lambda: lived(store, running.url))
 
-    assert_cheap(found)
-    assert caplog.text.count("does not answer; the run goes on without it") == 1
-    assert caplog.text.count("Later: python -m pipeline.tracking sync") == 1
+    assert caplog.text.count("does not answer; the run goes on without it") == num_runs
+    assert caplog.text.count("Later: python -m pipeline.tracking sync") == num_runs
     running.start()
-    assert sync_all(store, running.url) == (1, 0, 0)
+    assert sync_all(store, running.url) == (num_runs, 0, 0)
     assert_same(store, running)
 
 
 def test_a_server_that_answers_with_errors(store: Store, running: TrackingServer) -> None:
     running.kill()
     with answering_500(running.port) as answered:
-        assert_cheap(lived(store, running.url))
+        assert_cheap(lambda: lived(store, running.url))
     assert answered
     running.start()
     sync_all(store, running.url)
@@ -195,7 +202,7 @@ def test_a_server_whose_disk_is_full(store: Store, running: TrackingServer) -> N
     running.kill()
     size_kib = (running.folder / "server.db").stat().st_size // 1024
     running.start(max_file_kib=size_kib + 8)
-    assert_cheap(lived(store, running.url))
+    assert_cheap(lambda: lived(store, running.url))
     running.kill()
     running.start()
     sync_all(store, running.url)
