@@ -61,8 +61,7 @@ class Project:
             process.communicate()
 
     def environment(self) -> dict[str, str]:
-        theirs = ("DVC_", "GIT_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
-        mine = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
         mine["PATH"] = f"{Path(sys.executable).parent}:{mine['PATH']}"
         mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
         return mine

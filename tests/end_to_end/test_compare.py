@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.sweeps.known import sweeps
 from pipeline.tracking import Store
 from project_maker import Project
 
@@ -19,7 +20,7 @@ COMPARE = (sys.executable, "-m", "pipeline.compare")
 
 def sweep_id(project: Project) -> str:
     """Of the newest one."""
-    return project.store.rows("tags.`sweep.role` = 'parent'")[0].tags["sweep.id"]
+    return sweeps(project.store)[0].tags["sweep.id"]
 
 
 def comparisons_of(store: Store, run_id: str) -> list[str]:
@@ -43,7 +44,7 @@ def test_two_sweeps(project: Project) -> None:
     assert found["settings"] == [{"name": "model.units", "a": "2", "b": "128"}]
     assert f"B is better than A by {found['difference'] * 100:.2f} points" in done.text
     assert "its best (units=128)" in done.text
-    for parent in project.store.rows("tags.`sweep.role` = 'parent'")[:2]:
+    for parent in sweeps(project.store)[:2]:
         assert set(comparisons_of(project.store, parent.run_id)) == {"comparison.html", "comparison.json"}
     assert project.status == ""
     assert "Data and pipelines are up to date" in project.run("dvc", "status").text

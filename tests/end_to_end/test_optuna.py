@@ -16,8 +16,9 @@ import optuna
 import psutil
 import pytest
 
+from pipeline.sweeps.known import sweeps
 from pipeline.sweeps.storage import open_storage
-from pipeline.tracking import RunRow, Store
+from pipeline.tracking import Store
 from project_maker import Project
 from training.ranks_makers import command_of, lives
 
@@ -34,7 +35,7 @@ class Found:
 
     def __init__(self, project: Project) -> None:
         store = Store(project.root)
-        self.parent: RunRow = store.rows("tags.`sweep.role` = 'parent'")[0]
+        self.parent = sweeps(store)[0]
         self.folder = Path(self.parent.tags["sweep.folder"])
         self.jobs = sorted(store.children(self.parent.run_id), key=lambda row: int(row.tags["sweep.number"]))
         self.study = optuna.load_study(

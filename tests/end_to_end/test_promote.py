@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from pipeline.sweeps.known import sweeps
 from pipeline.tracking import MODEL_TAG, RunRow
 from project_maker import Project
 
@@ -17,7 +18,7 @@ PROMOTE = (sys.executable, "-m", "pipeline.promote")
 
 
 def parent_of(project: Project) -> RunRow:
-    return project.store.rows("tags.`sweep.role` = 'parent'")[0]
+    return sweeps(project.store)[0]
 
 
 def test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte(project: Project) -> None:

@@ -15,6 +15,7 @@ from subprocess import Popen
 import psutil
 import pytest
 
+from pipeline.sweeps.known import sweeps
 from pipeline.tracking import RunRow
 from project_maker import Done, Project
 from slurm_maker import cancel_all, one_node, said
@@ -46,7 +47,7 @@ def slurm(cluster: dict[str, str]) -> Iterator[dict[str, str]]:
 def family(project: Project) -> tuple[RunRow, list[RunRow]]:
     """The sweep of this test, whose folder alone is there, and its jobs, by their numbers."""
     (folder,) = project.root.glob("multirun/train/*")
-    (parent,) = project.store.rows(f"tags.`sweep.role` = 'parent' AND tags.`sweep.folder` = '{folder}'")
+    (parent,) = (row for row in sweeps(project.store) if row.tags.get("sweep.folder") == str(folder))
     return parent, sorted(project.store.children(parent.run_id), key=lambda job: int(job.tags["sweep.number"]))
 
 

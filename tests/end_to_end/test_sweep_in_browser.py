@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.sweeps.known import sweeps
 from pipeline.tracking import Store
 from pipeline.tracking.leaderboard import compare_url, leaderboard_url, run_url
 from project_maker import Project
@@ -28,7 +29,7 @@ def swept(ready: Project) -> Project:
 
 @pytest.fixture(scope="module")
 def port(swept: Project) -> Iterator[int]:
-    number, sweep = free_port(), swept.store.rows("tags.`sweep.role` = 'parent'")[0]
+    number, sweep = free_port(), sweeps(swept.store)[0]
     with swept.started(
         sys.executable, "-m", "pipeline.ui", "--port", str(number), "--sweep", sweep.tags["sweep.id"]
     ) as server:
@@ -64,7 +65,7 @@ def visit(page: Any, url: str, sign: str, shot: str) -> str:
 
 def test_the_table_of_a_sweep_shows_its_jobs_best_first(swept: Project, port: int, page: Any) -> None:
     """The view that the sweep left: what was swept, what came out, nothing else."""
-    parent = swept.store.rows("tags.`sweep.role` = 'parent'")[0]
+    parent = sweeps(swept.store)[0]
     url = leaderboard_url(port, parent.experiment_id, f"sweep-{parent.tags['sweep.id']}")
     text = visit(page, url, "units=64 lr=0.003", "sweep-table")
 
@@ -76,21 +77,21 @@ def test_the_table_of_a_sweep_shows_its_jobs_best_first(swept: Project, port: in
 
 
 def test_the_runs_of_the_experiment_show_parent_and_children(swept: Project, port: int, page: Any) -> None:
-    parent = swept.store.rows("tags.`sweep.role` = 'parent'")[0]
+    parent = sweeps(swept.store)[0]
     text = visit(page, leaderboard_url(port, parent.experiment_id), "sweep model.units", "runs")
 
     assert "units=16 lr=0.001" in text
 
 
 def test_the_parents_page_says_what_was_best(swept: Project, port: int, page: Any) -> None:
-    parent = swept.store.rows("tags.`sweep.role` = 'parent'")[0]
+    parent = sweeps(swept.store)[0]
     text = visit(page, run_url(port, parent.experiment_id, parent.run_id), "best val/loss", "parent")
 
     assert "with units=" in text
 
 
 def test_the_compare_page_draws_parallel_coordinates(swept: Project, port: int, page: Any) -> None:
-    parent = swept.store.rows("tags.`sweep.role` = 'parent'")[0]
+    parent = sweeps(swept.store)[0]
     ids = [row.run_id for row in Store(swept.root).children(parent.run_id)]
     visit(page, compare_url(port, parent.experiment_id, ids), "Parallel Coordinates", "compare")
 
