@@ -41,7 +41,7 @@ def divided(samples: NDArray[np.uint8], scale: float, found: Floats) -> None:
 def load() -> None:
     """Have them compiled, or read from Numba's cache, for flat images and one or two axes of weights: 0.3 s.
 
-    For a process that is forked afterwards, so that its forks need not do it.
+    Before a clock starts, or in a process that is forked afterwards, so that its forks need not do it.
     """
     for weights in (np.zeros((1, 1), np.float32), np.zeros(1, np.float32)):
         rmsprop(weights, weights.copy(), weights.copy(), 0.0, 0.0, 1.0)

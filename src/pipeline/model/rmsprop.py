@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pipeline.model import kernels
-
 
 class KerasRMSprop(Optimizer):
     """v ← rho·v + (1 - rho)·g²;  w ← w - lr·g / sqrt(v + eps).
@@ -27,6 +25,8 @@ class KerasRMSprop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        from pipeline.model import kernels  # not above: Numba comes with it, also for who only needs this class's name
+
         loss = None
         if closure is not None:
             with torch.enable_grad():
