@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -18,6 +20,7 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pipeline.reports.scores import (
+    NORMAL_95,
     brier,
     calibration,
     confused_pairs,
@@ -120,11 +123,18 @@ def test_the_interval_has_the_published_values(correct: int, count: int, low: fl
     assert wilson_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_higher_level_gives_a_wider_interval() -> None:
-    """99 % contains 95 %."""
-    (low, high), (lower, higher) = wilson_interval(90, 100), wilson_interval(90, 100, 0.99)
+def test_the_interval_is_scipys_to_the_last_bit() -> None:
+    """For all shares of small counts, and 2,000 of counts up to a million."""
+    rng = np.random.default_rng(0)
+    counts = [(correct, count) for count in range(1, 40) for correct in range(count + 1)]
+    counts += [(int(rng.integers(n + 1)), int(n)) for n in (10 ** rng.uniform(1, 6, 2000)).astype(int)]
+    for correct, count in counts:
+        found = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(correct, count) == (found.low, found.high), (correct, count)
 
-    assert lower < low < high < higher
+
+def test_the_normal_quantile_is_scipys() -> None:
+    assert float(ndtri(0.975)) == NORMAL_95
 
 
 # ---------------------------------------------------------------- classes

@@ -5,14 +5,16 @@ Shapes: N samples, C classes, K bins of confidence.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+
+NORMAL_95 = 1.959963984540054  # standard deviations about the mean that hold 95 %; scipy.special.ndtri(0.975)
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,16 @@ def calibration(probabilities_NC: NDArray[np.floating], labels_N: Labels, num_bi
     return Calibration(edges, counts.astype(np.int64), mean_confidence, accuracy)
 
 
-def wilson_interval(correct: int, count: int, confidence_level: float = 0.95) -> tuple[float, float]:
-    """Interval for an accuracy; near 0 and 1 the normal one would leave [0, 1]. Source: Wilson, JASA 1927."""
-    interval = binomtest(correct, count).proportion_ci(confidence_level, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """95 % interval for an accuracy; near 0 and 1 the normal one would leave [0, 1]. Source: Wilson, JASA 1927.
+
+    The operations are those of scipy.stats.binomtest, in its order, so the bits are too: importing it takes 0.5 s.
+    """
+    share, z = correct / count, NORMAL_95
+    twice = 2 * (count + z**2)
+    middle = (2 * count * share + z**2) / twice
+    reach = z / twice * math.sqrt(4 * count * share * (1 - share) + z**2)
+    return (middle - reach if correct else 0.0), (middle + reach if correct < count else 1.0)
 
 
 def confusion_counts(labels_N: Labels, predicted_N: Labels, num_classes: int) -> Labels:
