@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -21,9 +21,7 @@ from pipeline.config.schema import EvaluateConfig, SweepConfig, TrackingConfig, 
 from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
 from pipeline.files import read_json, read_yaml, sha256_of, sha256_of_json, write_json
-from pipeline.model.dense import num_weights, widths_of
-from pipeline.model.optimizers import optimizer_name
-from pipeline.model.portable import DESCRIPTION, Portable, Probabilities, load_model
+from pipeline.model import DESCRIPTION
 from pipeline.places import Places
 from pipeline.tracking import (
     DESCRIPTION_TAG,
@@ -37,8 +35,11 @@ from pipeline.tracking import (
     model_requirements,
     provenance,
 )
-from pipeline.training.cpu import threads_of
 
+if TYPE_CHECKING:
+    from pipeline.model.portable import Portable
+
+# Torch, which takes 1.3 s to import, comes with the modules of networks: they are imported where one is at hand.
 RUN_FILE = "run.json"
 WORK_TAG = "checkpoints"  # the folder of a training's checkpoints
 CURVES = "learning_curves.png"
@@ -99,6 +100,8 @@ def work_folder(places: Places, origin: Origin) -> Path:
 @contextlib.contextmanager
 def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -> Iterator[Run]:
     """A run with all that is known before the first step. A training that was cut short goes on in its own run."""
+    from pipeline.training.cpu import threads_of
+
     started = work / RUN_FILE
     store = Store(places.root)
     resume = read_json(started)["run_id"] if started.exists() else begun_there(store, work)
@@ -137,6 +140,9 @@ def sweep_tags(cfg: SweepConfig, key: str, out: Path) -> dict[str, str]:
 
 def run_name(cfg: TrainConfig, record: Mapping[str, Any]) -> str:
     """What the run is, in a few words: `dense-512 rmsprop mnist_5k`; in a sweep what differs: `units=64 lr=0.01`."""
+    from pipeline.model.dense import widths_of
+    from pipeline.model.optimizers import optimizer_name
+
     if cfg.sweep.job and cfg.sweep.job.label:
         return cfg.sweep.job.label
     return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer.target)} {record['data']['name']}"
@@ -159,6 +165,8 @@ def record_training(
 
     A job of a sweep leaves its weights; MLflow's model, which takes longer than many a job, is made of the best one.
     """
+    from pipeline.model.dense import num_weights
+
     models = places.out / "models"
     tags = model_tags(model.model_sha256, models)
     run.tags({**tags, "machine.device": device})
@@ -186,6 +194,9 @@ def has_model(run: Run) -> bool:
 
 def record_model(run: Run, processed: Path, model: Portable, params: Mapping[str, Any]) -> None:
     """MLflow's model: loads and serves without this project."""
+    from pipeline.model.dense import widths_of
+    from pipeline.model.portable import Probabilities
+
     example = np.array(load_split(processed, "train").images[:2])
     model_id = run.model(
         Probabilities(model.network).eval(), example, name=f"dense-{widths_of(model.network.units)}",
@@ -200,6 +211,8 @@ def record_model(run: Run, processed: Path, model: Portable, params: Mapping[str
 @contextlib.contextmanager
 def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterator[Run]:
     """The run that trained the model in `models`; a new one, and a word about it, if the store no longer has it."""
+    from pipeline.model.portable import load_model
+
     store, tags = Store(places.root), model_tags(load_model(models).model_sha256, models)
     run_id = run_of(store, models, tags)
     name = cfg.tracking.run_name or f"evaluation of {tags[MODEL_TAG][:8]}"
@@ -281,6 +294,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             found |= flat(value, f"{name}.")
         elif key == "_target_":
+            from pipeline.model.optimizers import optimizer_name
+
             found |= {f"{prefix}target": value, f"{prefix}name": optimizer_name(value)}
         elif value is not None:  # null: a key that means nothing for this choice
             found[name] = value

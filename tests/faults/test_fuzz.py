@@ -48,8 +48,9 @@ from pipeline.data.from_table import source_from_table
 from pipeline.data.source import RawNote, Source, describe_file
 from pipeline.data.unpack import NotServed, unpack
 from pipeline.errors import DataContractError, PipelineError
+from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import DESCRIPTION, WEIGHTS, Portable, load_model, save_model
+from pipeline.model.portable import Portable, load_model, save_model
 from pipeline.preprocess import _open_source, preprocess
 from pipeline.training.checkpoints import BEFORE, LAST, SafeFiles, newest
 

@@ -46,8 +46,9 @@ from pipeline.data.source import RawNote, describe_file
 from pipeline.download import download
 from pipeline.errors import ConfigError, DataContractError, DownloadError, PipelineError
 from pipeline.files import sha256_of
+from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import DESCRIPTION, WEIGHTS, save_model
+from pipeline.model.portable import save_model
 from pipeline.preprocess import preprocess
 from pipeline.tracking import Store
 from pipeline.training.checkpoints import BEFORE, LAST, Interrupted, SafeFiles, newest

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import parse_yaml, read_json, read_yaml, sha256_of
-from pipeline.model.portable import DESCRIPTION, Portable, load_model
-from pipeline.model.predict import predict_log_probabilities
+from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.recording import flat
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
 from pipeline.tracking.registry import CHAMPION, Registry, Version
+
+if TYPE_CHECKING:
+    from pipeline.model.portable import Portable
 
 WORKSPACE = "workspace"  # DVC's word for what lies in the folder now
 SHORTEST_ID = 6
@@ -146,7 +148,7 @@ class Sides:
         if (files / PREDICTIONS).exists():
             answers = _kept_answers(files / PREDICTIONS)
         elif (files / "dvc" / DESCRIPTION).exists():
-            answers = self._answers_of(load_model(files / "dvc"), f"run {row.run_id[:8]}")
+            answers = self._answers_of(_loaded(files / "dvc"), f"run {row.run_id[:8]}")
         else:
             raise PipelineError(
                 f"run {row.run_id[:8]} ({row.name}, {row.status}) has neither predictions nor a model among its "
@@ -170,9 +172,9 @@ class Sides:
     # ---------------------------------------------------------------- models that DVC knows
 
     def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any]) -> Side:
-        model = load_model(models)
-        if row := self._run_that_trained(models):
+        if _is_whole(models) and (row := self._run_that_trained(models)):
             return Side(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+        model = _loaded(models)
         params = {key: as_text(value) for key, value in flat(settings).items()}
         return Side(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
 
@@ -193,6 +195,8 @@ class Sides:
                 f"holds ({found[:12]}), and kept no predictions: its test set is not here. Evaluate it where its data "
                 "is: git checkout REVISION && dvc checkout && dvc repro"
             )
+        from pipeline.model.predict import predict_log_probabilities
+
         test = load_split(self.root / DATA_CARD.parent, "test")
         digests = DataCard.read(card).splits["test"]
         return Answers(
@@ -233,6 +237,21 @@ def _is_same_but_seed(job: RunRow, other: RunRow) -> bool:
         return {key: value for key, value in row.params.items() if key != SEED}, origin
 
     return job.status == "FINISHED" and MODEL_TAG in job.tags and known(job) == known(other)
+
+
+def _loaded(folder: Path) -> Portable:
+    """Raises PipelineError."""
+    from pipeline.model.portable import load_model  # not above: with it comes torch, 1.3 s, of no use to kept answers
+
+    return load_model(folder)
+
+
+def _is_whole(models: Path) -> bool:
+    """Whether the weights are those that their description names."""
+    try:
+        return bool(read_json(models / DESCRIPTION)["sha256"][WEIGHTS] == sha256_of(models / WEIGHTS))
+    except (OSError, ValueError, LookupError, TypeError, PipelineError):
+        return False
 
 
 def _kept_answers(folder: Path) -> Answers:

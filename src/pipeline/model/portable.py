@@ -18,9 +18,8 @@ from pipeline.config.check import validate
 from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import atomic_file, read_json, sha256_of, write_json
+from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pipeline.comparison.sides import Sides
 from pipeline.errors import ConfigError
-from pipeline.model.portable import DESCRIPTION, Portable, load_model
+from pipeline.model import DESCRIPTION
+from pipeline.model.portable import Portable, load_model
 from pipeline.tracking import Store
 from pipeline.tracking.registry import CHAMPION, Registry
 
