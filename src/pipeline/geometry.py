@@ -150,13 +150,18 @@ def warp(images: Images, maps: Maps, fields: Fields | None = None, *, fill: floa
     """
     _check(images, maps, fields)
     num, height, width = images.shape[:3]
-    back = np.broadcast_to(inverse(maps), (num, 2, 3))
-    out = np.empty_like(images)
+    back, out = inverse(maps), np.empty_like(images)
+    alike = len(back) == 1 and fields is None  # every image is looked up at the same places
+    if alike:
+        places = _places(*_sampled_at(back, height, width, None))
+    else:
+        back = np.broadcast_to(back, (num, 2, 3))
     step = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, num, step):
         block = slice(start, start + step)
-        rows, columns = _sampled_at(back[block], height, width, None if fields is None else fields[block])
-        out[block] = _bilinear(images[block], rows, columns, fill)
+        if not alike:
+            places = _places(*_sampled_at(back[block], height, width, None if fields is None else fields[block]))
+        out[block] = _bilinear(images[block], *places, fill)
     return out
 
 
@@ -189,17 +194,25 @@ def _outer_sum(of_row: NDArray[np.float64], of_column: NDArray[np.float64]) -> F
     return of_row.astype(np.float32)[:, :, None] + of_column.astype(np.float32)[:, None, :]
 
 
-def _bilinear(images: Images, rows: Fields, columns: Fields, fill: float) -> Images:
-    """The images' values at rows and columns (n, H, W), which are overwritten."""
+def _places(rows: Fields, columns: Fields) -> tuple[NDArray[np.intp], Fields, Fields]:
+    """Where in a framed image the pixel above and left of each position stands, and the way from there, down and right.
+
+    All (n, H, W), as rows and columns, which are overwritten.
+    """
+    height, width = rows.shape[1:]
+    corner = _split(rows, height) * np.int32(width + 3)
+    corner += _split(columns, width)
+    return corner.astype(np.intp), rows, columns
+
+
+def _bilinear(images: Images, corner: NDArray[np.intp], down: Fields, right: Fields, fill: float) -> Images:
+    """The images' values at `_places`, those of one image for all or of each."""
     framed, stride = _framed(images, fill)
-    top = _split(rows, images.shape[1])
-    left = _split(columns, images.shape[2])
-    corner = top * stride + left
-    corner += np.arange(0, len(framed), len(framed) // len(images))[:, None, None]
-    down, right = (part.reshape(*part.shape, *[1] * (images.ndim - 3)) for part in (rows, columns))
+    corner = corner + np.arange(0, len(framed), len(framed) // len(images))[:, None, None]
+    down, right = (part.reshape(*part.shape, *[1] * (images.ndim - 3)) for part in (down, right))
 
     def value(offset: int) -> Fields:
-        return framed[offset:].take(corner, axis=0, mode="clip").astype(np.float32)  # clip: no check, none is outside
+        return framed[offset:].take(corner, axis=0, mode="clip")  # clip: no check, none is outside
 
     above = _between(value(0), value(1), right)
     found = _between(above, _between(value(stride), value(stride + 1), right), down)
@@ -208,19 +221,22 @@ def _bilinear(images: Images, rows: Fields, columns: Fields, fill: float) -> Ima
     return found.astype(images.dtype, copy=False)
 
 
-def _framed(images: Images, fill: float) -> tuple[Images, int]:
-    """The pixels (n * (H + 3) * (W + 3), …) with a frame of `fill` (1 wide, 2 below and right), and a row's length."""
+def _framed(images: Images, fill: float) -> tuple[Fields, int]:
+    """The pixels (n * (H + 3) * (W + 3), …) as float32, and a row's length; around them a frame of `fill`.
+
+    The frame is 1 pixel wide, 2 below and on the right.
+    """
     num, height, width, *channels = images.shape
-    framed = np.full((num, height + 3, width + 3, *channels), fill, dtype=images.dtype)
+    framed = np.full((num, height + 3, width + 3, *channels), np.asarray(fill, dtype=images.dtype), dtype=np.float32)
     framed[:, 1 : height + 1, 1 : width + 1] = images
     return framed.reshape(-1, *channels), width + 3
 
 
-def _split(positions: Fields, num_pixels: int) -> NDArray[np.intp]:
+def _split(positions: Fields, num_pixels: int) -> NDArray[np.int32]:
     """The last framed pixel before each position; what is left of the positions is the way from there, 0..1."""
     positions += np.float32(1)  # the frame
     np.clip(positions, 0, num_pixels + 1, out=positions)
-    before = positions.astype(np.intp)  # cuts off, which is the floor: no position is below 0
+    before = positions.astype(np.int32)  # cuts off, which is the floor: no position is below 0
     positions -= before.astype(np.float32)
     return before
 
