@@ -225,3 +225,16 @@ def test_an_input_spec_survives_json(spec: InputSpec) -> None:
     import json
 
     assert InputSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
+
+
+def test_pixels_are_scaled_to_the_same_bits_in_training_and_after_it() -> None:
+    """All 256 of them: a network that trains divides in a compiled loop, one that answers by torch."""
+    every = np.arange(256, dtype=np.uint8).repeat(4)[:784].reshape(1, 28, 28)
+    samples = torch.from_numpy(np.concatenate([every, 255 - every]))
+    module = network(units=[])
+    identity = nn.Identity()
+    module.head = identity  # type: ignore[assignment]
+
+    trained, answered = module.train()(samples), module.eval()(samples)
+    assert torch.equal(trained, answered)
+    np.testing.assert_array_equal(answered.numpy(), samples.flatten(1).numpy().astype(np.float32) / np.float32(255))
