@@ -19,7 +19,9 @@ from pipeline.model.portable import save_model
 from pipeline.places import Places
 from pipeline.recording import (
     MODEL_ID_TAG,
+    WORK_TAG,
     Origin,
+    begun_there,
     code_sha256,
     evaluation_note,
     evaluation_run,
@@ -34,6 +36,8 @@ from pipeline.recording import (
 )
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
 from pipeline.tracking.database import DATABASE
+from pipeline.tracking.locks import LIVE
+from pipeline.tracking.tags import LIVE_TAG
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -137,6 +141,46 @@ def test_checkpoints_lie_outside_dvcs_outputs(project: Path) -> None:
 
     assert work_folder(places(project), found) == project / ".pipeline/checkpoints" / found.key
     assert work_folder(places(project, project / "outputs/train/1"), found) == project / "outputs/train/1/checkpoints"
+
+
+# ---------------------------------------------------------------- a training that was killed at its start
+
+
+def test_a_run_that_was_killed_before_it_was_written_down_is_found(store: Store) -> None:
+    """By the folder of its checkpoints, with any quotes in its name; the newest of several."""
+    work = store.root / "it's here"
+    with pytest.raises(RuntimeError), store.run("mnist", "older", tags={WORK_TAG: str(work)}):
+        raise RuntimeError
+    with pytest.raises(SystemExit), store.run("mnist", "killed", tags={WORK_TAG: str(work)}) as run:
+        raise KeyboardInterrupt
+
+    assert begun_there(store, work) == run.id
+
+
+def test_no_other_run_is_taken_for_it(store: Store, tmp_path: Path) -> None:
+    """Neither one that has finished, nor a deleted one, nor that of another folder; an empty project has none."""
+    work = store.root / "here"
+    assert begun_there(Store(tmp_path / "nothing"), work) is None
+    assert begun_there(store, work) is None
+    with store.run("mnist", "finished", tags={WORK_TAG: str(work)}):
+        pass
+    with pytest.raises(RuntimeError), store.run("mnist", "deleted", tags={WORK_TAG: str(work)}) as run:
+        raise RuntimeError
+    store.client.delete_run(run.id)
+    with pytest.raises(RuntimeError), store.run("mnist", "elsewhere", tags={WORK_TAG: f"{work}/below"}):
+        raise RuntimeError
+
+    assert begun_there(store, work) is None
+
+
+def test_looking_for_it_closes_a_run_whose_process_died(store: Store) -> None:
+    """As KILLED, although it is of another folder."""
+    dead = store.client.create_run("0", tags={LIVE_TAG: "token"}).info.run_id
+    (store.root / LIVE).mkdir(parents=True)
+    (store.root / LIVE / "token").touch()
+
+    assert begun_there(store, store.root / "here") is None
+    assert store.client.get_run(dead).info.status == "KILLED"
 
 
 # ---------------------------------------------------------------- from a model to its run

@@ -125,6 +125,8 @@ def begun_there(store: Store, work: Path) -> str | None:
     if not store.exists:
         return None
     store.reap()
+    if not store.was_tagged(WORK_TAG, str(work)):  # as of nearly every training
+        return None
     quote = '"' if "'" in str(work) else "'"
     found = [row for row in store.rows(f"tags.`{WORK_TAG}` = {quote}{work}{quote}") if row.status != "FINISHED"]
     return found[0].run_id if found else None

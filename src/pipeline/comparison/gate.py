@@ -12,7 +12,7 @@ from pipeline.comparison.sides import Member, Sides
 from pipeline.comparison.statistics import Interval, over_images
 from pipeline.comparison.wording import points
 from pipeline.errors import PipelineError
-from pipeline.tracking import Run, Store, locked
+from pipeline.tracking import Run, RunRow, Store, locked
 from pipeline.tracking.registry import DECISION_TAG, Registry, Version, legal_name
 
 APPOINTED, NOT_PUT_UP = "appointed", "not put up"
@@ -70,7 +70,8 @@ def put_up(root: Path, run: Run, model_id: str, margin: float, *, appoint: bool)
         appoint: False: the champion stays; for a model that is scored by hand.
     """
     store = Store(root)
-    name = legal_name(store.experiment_name(store.row(run.id).experiment_id))
+    row = store.row(run.id)
+    name = legal_name(store.experiment_name(row.experiment_id))
     registry = Registry(store)
     with locked(root / LOCK):  # of two at once the second is compared with the first
         version, champion = registry.register(name, run.id, model_id), registry.champion(name)
@@ -80,7 +81,7 @@ def put_up(root: Path, run: Run, model_id: str, margin: float, *, appoint: bool)
         if not appoint:
             registry.tag(version, {DECISION_TAG: NOT_PUT_UP}, f"{NOT_PUT_UP}: scored by hand")
             return f"{version}, by hand: python -m pipeline.champion {version.number} would make it the champion"
-        decision = _decision(Sides(root, store), run.id, champion, margin)
+        decision = _decision(Sides(root, store), row, champion, margin)
         run.tags({"registered": str(version), **decision.tags})
         registry.tag(version, decision.tags, f"{decision.tags[DECISION_TAG]}: {decision.why}")
         if decision.appointed:
@@ -94,11 +95,11 @@ def _finish(registry: Registry, version: Version) -> None:
         registry.appoint(version)
 
 
-def _decision(sides: Sides, run_id: str, champion: Version | None, margin: float) -> Decision:
+def _decision(sides: Sides, row: RunRow, champion: Version | None, margin: float) -> Decision:
     if champion is None:
         return Decision(True, "the first, there is no champion to compare it with")
     try:
         held = sides.champion(champion)
     except PipelineError as error:
         return Decision(False, f"{champion} cannot be compared with: {error}", champion, None, margin)
-    return decide(sides.of_run(sides.store.row(run_id)), held.members[0], champion, margin)
+    return decide(sides.of_run(row), held.members[0], champion, margin)

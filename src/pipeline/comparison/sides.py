@@ -123,9 +123,9 @@ class Sides:
 
     def champion(self, version: Version) -> Side:
         """Raises PipelineError: it came into the registry without a run, or left no predictions and no model."""
-        if version.run_id is None or not self.store.run_exists(version.run_id):
+        row = self.store.found_row(version.run_id) if version.run_id else None
+        if row is None:
             raise PipelineError(f"{version} has no run in the store, so nothing says how it was scored")
-        row = self.store.row(version.run_id)
         return Side(f"{version.name}@{CHAMPION}", f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
 
     # ---------------------------------------------------------------- runs

@@ -17,7 +17,7 @@ from pipeline.tracking.store import Store
 from pipeline.tracking.tags import MODEL_ID_TAG
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION = "champion"
 HISTORY_TAG = "champion.history"  # of a registered model: the numbers of the versions in the order of their time
@@ -98,7 +98,7 @@ class Registry:
         """The version of this model; one is registered once."""
         client = self.store.client
         with locked(self.store.root / LOCK):
-            if name not in self.names():
+            if self._model(name) is None:
                 client.create_registered_model(name)
             known = [version for version in self.versions(name) if version.model_id == model_id]
             if known:
@@ -136,8 +136,22 @@ class Registry:
             was, now = (Version.of(self.store.client.get_model_version(name, str(n))) for n in history[:-3:-1])
             return was, now
 
+    def _model(self, name: str) -> RegisteredModel | None:
+        """None: nothing is registered so."""
+        from mlflow.exceptions import MlflowException
+
+        if not self.store.exists:
+            return None
+        try:
+            return self.store.client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
     def _aliases(self, name: str) -> dict[str, str]:
-        return dict(self.store.client.get_registered_model(name).aliases) if name in self.names() else {}
+        found = self._model(name)
+        return dict(found.aliases) if found else {}
 
     def history(self, name: str) -> list[int]:
         """The champions in the order of their time, without deleted versions; one set in the UI is the newest."""

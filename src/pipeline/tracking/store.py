@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import locks
-from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, local_path, sqlite_uri
+from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, local_path, sqlite_uri, was_tagged
 from pipeline.tracking.ending import Ending
 from pipeline.tracking.follower import followed
 from pipeline.tracking.interrupts import Interrupts, Uncut
@@ -109,6 +109,11 @@ class Store:
         found = self._search(f"tags.`{tag}` = '{value}'")
         return str(found[0].info.run_id) if found else None
 
+    def was_tagged(self, tag: str, value: str) -> bool:
+        """Whether any run, deleted or not, has the tag with this value: quicker than to look which."""
+        _ = self.client
+        return was_tagged(self.root, tag, value)
+
     def rows(self, condition: str) -> list[RunRow]:
         """The runs that meet MLflow's filter and are not deleted, newest first."""
         return [RunRow.of(run) for run in self._search(condition)]
@@ -118,6 +123,11 @@ class Store:
 
     def row(self, run_id: str) -> RunRow:
         return RunRow.of(self.client.get_run(run_id))
+
+    def found_row(self, run_id: str) -> RunRow | None:
+        """None: it is not in this store, or deleted."""
+        found = self._find(run_id)
+        return RunRow.of(found) if found else None
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of its files."""
