@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytorch_lightning
 import torch
-from mnist import PAGE, machine, markdown_table, prepare, train_config
-from results_page import write_section
+from command import parse, parser_of, publish
+from mnist import machine, markdown_table, prepare, train_config
 from rich.console import Console
 from scipy.stats import ttest_ind
 
@@ -35,10 +35,9 @@ from pipeline.config.schema import TrainConfig
 from pipeline.data.arrays import load_split
 from pipeline.evaluate import predict_log_probabilities
 from pipeline.model.portable import load_model
-from pipeline.train import train
+from pipeline.model.predict import predict_log_probabilities
+from pipeline.stages.train import train
 
-SECTION = "book_seeds"
-NUM_TEST = 10_000
 QUIET = Console(quiet=True)
 
 
@@ -46,14 +45,15 @@ QUIET = Console(quiet=True)
 class Result:
     """One training."""
 
-    right: int  # of 10,000
+    right: int  # of `count` test images
+    count: int
     fit_s: float
     epochs_s: list[float]
     versions: str
 
 
-def ours(processed: Path, seed: int) -> Result:
-    return trained(processed, train_config(f"seed={seed}"))
+def ours(overrides: Sequence[str], processed: Path, seed: int) -> Result:
+    return trained(processed, train_config(*overrides, f"seed={seed}"))
 
 
 def trained(processed: Path, cfg: TrainConfig) -> Result:
@@ -67,28 +67,31 @@ def trained(processed: Path, cfg: TrainConfig) -> Result:
     test = load_split(processed, "test")
     right = int((predict_log_probabilities(model, test.images).argmax(1) == test.labels).sum())
     versions = f"torch {torch.__version__}, pytorch-lightning {pytorch_lightning.__version__}"
-    return Result(right, done.fit.fit_s, epochs_s, versions)
+    return Result(right, len(test.labels), done.fit.fit_s, epochs_s, versions)
 
 
-def keras(processed: Path, seed: int) -> Result:
+def keras(num_epochs: int, processed: Path, seed: int) -> Result:
     """In a process of its own; KERAS_HOME keeps Keras from writing settings into the home folder."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": folder, "JAX_PLATFORMS": "cpu"}
         result = Path(folder) / "result.json"
         script = Path(__file__).with_name("keras_book.py")
-        subprocess.run((sys.executable, script, processed, str(seed), result), env=environment, check=True)
+        words = (processed, str(seed), str(num_epochs), result)
+        subprocess.run((sys.executable, script, *words), env=environment, check=True)
         return Result(**json.loads(result.read_text()))
 
 
-def in_turn(subjects: dict[str, Callable[[Path, int], Result]], num_seeds: int) -> dict[str, list[Result]]:
+def in_turn(
+    subjects: dict[str, Callable[[Path, int], Result]], num_seeds: int, overrides: Sequence[str]
+) -> dict[str, list[Result]]:
     """Seed by seed, each subject once; the n-th result of each is that of seed n."""
     results: dict[str, list[Result]] = {name: [] for name in subjects}
     with tempfile.TemporaryDirectory() as folder:
-        processed = prepare(Path(folder))
+        processed = prepare(Path(folder), *overrides)
         for seed in range(num_seeds):
             for name, run in subjects.items():
                 results[name].append(last := run(processed, seed))
-                print(f"seed {seed}  {name:<17}  {last.right:,} of {NUM_TEST:,}  {last.fit_s:.2f} s", flush=True)
+                print(f"seed {seed}  {name:<17}  {last.right:,} of {last.count:,}  {last.fit_s:.2f} s", flush=True)
     return results
 
 
@@ -100,7 +103,7 @@ def report(results: dict[str, list[Result]]) -> str:
     mine, theirs = results.values()
     rows = [
         *(
-            [f"seed {seed}, right of {NUM_TEST:,}", f"{our.right:,}", f"{their.right:,}"]
+            [f"seed {seed}, right of {our.count:,}", f"{our.right:,}", f"{their.right:,}"]
             for seed, (our, their) in enumerate(zip(mine, theirs, strict=True))
         ),
         row("accuracy, mean ± sd", results, accuracy),
@@ -117,7 +120,7 @@ def row(title: str, results: dict[str, list[Result]], say: Callable[[list[Result
 
 def accuracy(results: list[Result]) -> str:
     """A share; its sd is that of the seeds (n - 1)."""
-    shares = [result.right / NUM_TEST for result in results]
+    shares = [result.right / result.count for result in results]
     if len(shares) == 1:
         return f"{shares[0]:.4f} (one seed)"
     return f"{statistics.mean(shares):.4f} ± {statistics.stdev(shares):.4f}, n = {len(shares)}"
@@ -129,7 +132,7 @@ def spread(values_s: list[float]) -> str:
 
 def difference(mine: list[Result], theirs: list[Result]) -> str:
     """In percentage points, with Welch's interval: the two sds need not be equal."""
-    pairs = [[100 * result.right / NUM_TEST for result in results] for results in (mine, theirs)]
+    pairs = [[100 * result.right / result.count for result in results] for results in (mine, theirs)]
     found = f"Ours minus Keras: {statistics.mean(pairs[0]) - statistics.mean(pairs[1]):+.3f} percentage points"
     if len(mine) == 1:
         return f"{found}, one seed."
@@ -146,16 +149,14 @@ def setting(mine: Result, theirs: Result) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--write", action="store_true", help=f"put the section {SECTION} into docs/results.md")
-    options = parser.parse_args()
+    options = parse(parser, seeds=1)
     if not (find_spec("keras") and find_spec("jax")):
         sys.exit("Keras and JAX are not installed. Run: make peers")
-    markdown = report(in_turn({"ours": ours, "Keras": keras}, options.seeds))
-    print(f"\n{markdown}")
-    if options.write:
-        write_section(PAGE, SECTION, markdown)
+    num_epochs = train_config(*options.overrides).trainer.num_epochs
+    subjects = {"ours": partial(ours, options.overrides), "Keras": partial(keras, num_epochs)}
+    publish("book_seeds", report(in_turn(subjects, options.seeds, options.overrides)), options)
 
 
 if __name__ == "__main__":

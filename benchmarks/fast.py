@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
 
-import argparse
 import statistics
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from book_seeds import Result, accuracy, in_turn, spread, trained
-from mnist import PAGE, machine, markdown_table, train_config
-from results_page import write_section
+from command import parse, parser_of, publish
+from mnist import machine, markdown_table, train_config
 
 RECIPES = {
     "book": ("book", []),
@@ -27,15 +27,14 @@ RECIPES = {
 }
 
 
-def run(recipe: str, processed: Path, seed: int) -> Result:
-    experiment, overrides = RECIPES[recipe]
-    return trained(processed, train_config(f"seed={seed}", *overrides, experiment=experiment))
+def run(recipe: str, overrides: Sequence[str], processed: Path, seed: int) -> Result:
+    experiment, own = RECIPES[recipe]
+    return trained(processed, train_config(f"seed={seed}", *own, *overrides, experiment=experiment))
 
 
 def report(results: dict[str, list[Result]]) -> str:
-    rows = [
-        ["", "test accuracy, mean ± sd", "lowest–highest of 10,000", "fit, s: median (min–max)", "to the book's fit"]
-    ]
+    counted = f"lowest–highest of {results['book'][0].count:,}"
+    rows = [["", "test accuracy, mean ± sd", counted, "fit, s: median (min–max)", "to the book's fit"]]
     for name, of in results.items():
         right = sorted(result.right for result in of)
         ratios = sorted(one.fit_s / book.fit_s for one, book in zip(of, results["book"], strict=True))
@@ -46,14 +45,11 @@ def report(results: dict[str, list[Result]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 on")
-    parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
-    options = parser.parse_args()
-    text = report(in_turn({name: partial(run, name) for name in RECIPES}, options.seeds))
-    print(f"\n{text}")
-    if options.write:
-        write_section(PAGE, "fast", text)
+    options = parse(parser, seeds=2)
+    subjects = {name: partial(run, name, options.overrides) for name in RECIPES}
+    publish("fast", report(in_turn(subjects, options.seeds, options.overrides)), options)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
 
-import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import book_seeds
 import torch
-from mnist import PAGE, machine, markdown_table, prepare, train_config
-from results_page import write_section
+from command import parse, parser_of, publish
+from mnist import machine, markdown_table, prepare, train_config
+from process import run
 from rich.console import Console
 
 from pipeline.tracking import Store
@@ -47,32 +45,28 @@ def ours(processed: Path, num_epochs: int) -> float:
         store = Store(Path(folder))
         console = Console(file=nowhere, force_terminal=True)
         cfg = train_config(f"trainer.num_epochs={num_epochs}", "tracking.progress=true")
-        with store.run("bench", "fit") as run:
+        with store.run("bench", "fit") as tracked:
             done = fit_processed(
                 processed, Path(folder) / "work", cfg, console,
-                on_epoch=lambda epoch, values: run.metrics(values, step=epoch),
-                on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
+                on_epoch=lambda epoch, values: tracked.metrics(values, step=epoch),
+                on_steps=lambda name, points: tracked.metric_points((name, value, step) for step, value in points),
             )  # fmt: skip
     return done.fit_s
 
 
-def seconds(name: str, processed: Path, num_epochs: int) -> dict[str, float]:
-    """Run a subject in a new process. Keras gives two figures."""
+def seconds(name: str, processed: Path, num_epochs: int, fork: bool) -> dict[str, float]:
+    """Run a subject in a process of its own. Keras gives two figures."""
     if name == "keras":
         return keras(processed, num_epochs)
-    command = [HERE / "peers.py", name] if name != "ours" else [HERE / "fit.py", "--subject"]
+    words = [HERE / "peers.py", name] if name != "ours" else [HERE / "fit.py", "--subject"]
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "MKL_CBWR")}
-    done = subprocess.run(
-        [sys.executable, *map(str, command), str(processed), str(num_epochs)],
-        env=environment, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = run([*map(str, words), str(processed), str(num_epochs)], fork=fork, env=environment)
     return {SUBJECTS[name]: float(done.stdout.split()[-1])}
 
 
 def keras(processed: Path, num_epochs: int) -> dict[str, float]:
-    """From five epochs, as the script trains."""
-    done = book_seeds.keras(processed, seed=0)
-    return {KERAS: done.fit_s * num_epochs / 5, COMPILED: statistics.mean(done.epochs_s[1:]) * num_epochs}
+    done = book_seeds.keras(num_epochs, processed, seed=0)
+    return {KERAS: done.fit_s, COMPILED: statistics.mean(done.epochs_s[1:]) * num_epochs}
 
 
 def report(rounds: list[dict[str, float]], num_epochs: int) -> str:
@@ -93,29 +87,27 @@ def ratio(rounds: list[dict[str, float]], name: str, base: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser = parser_of(__doc__)
+    parser.add_argument("--epochs", type=int, default=5, help="at least 2: Keras compiles in the first")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=SUBJECTS, default=list(SUBJECTS))
-    parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
     parser.add_argument("--subject", nargs=2, metavar=("FOLDER", "EPOCHS"), help="run ours once and print its seconds")
-    options = parser.parse_args()
+    options = parse(parser, epochs=2, rounds=1, only=list(SUBJECTS))
     if options.subject:
         print("seconds", ours(Path(options.subject[0]), int(options.subject[1])))
         return
+    if options.epochs < 2:
+        parser.error(f"--epochs {options.epochs}: give at least 2, Keras compiles in the first")
     names = [name for name in options.only if name != "keras" or find_spec("keras")]
     with tempfile.TemporaryDirectory() as folder:
-        processed = prepare(Path(folder))
+        processed = prepare(Path(folder), *options.overrides)
         rounds: list[dict[str, float]] = []
         for _ in range(options.rounds):
             rounds.append({})
             for name in names:
-                rounds[-1] |= seconds(name, processed, options.epochs)
+                rounds[-1] |= seconds(name, processed, options.epochs, options.smallest)
             print("  ".join(f"{name} {value:.2f}" for name, value in rounds[-1].items()), flush=True)
-    text = report(rounds, options.epochs)
-    print(f"\n{text}")
-    if options.write:
-        write_section(PAGE, "fit", text)
+    publish("fit", report(rounds, options.epochs), options)
 
 
 if __name__ == "__main__":

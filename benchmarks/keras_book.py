@@ -1,7 +1,8 @@
 """The book's program in Keras, with its own initial weights and shuffling. Script of book_seeds.py.
 
-Arguments: the folder of arrays that preprocess made, the seed, the .json to write (right: of the test images; fit_s:
-wall seconds of model.fit, tracing and compilation included; epochs_s: of each epoch; versions).
+Arguments: the folder of arrays that preprocess made, the seed, the number of epochs, the .json to write (right: of
+`count` test images; fit_s: wall seconds of model.fit, tracing and compilation included; epochs_s: of each epoch;
+versions).
 """
 
 import json
@@ -14,8 +15,8 @@ import keras
 import numpy as np
 from keras import layers
 
-processed, seed, result = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-NUM_EPOCHS, BATCH = 5, 128
+processed, seed, num_epochs, result = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+BATCH = 128
 
 
 class Clock(keras.callbacks.Callback):
@@ -43,8 +44,9 @@ model = keras.Sequential([layers.Dense(512, activation="relu"), layers.Dense(10,
 model.compile(optimizer="rmsprop", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 clock = Clock()
 start_s = time.perf_counter()
-model.fit(train_images, train_labels, epochs=NUM_EPOCHS, batch_size=BATCH, verbose=0, callbacks=[clock])
+model.fit(train_images, train_labels, epochs=num_epochs, batch_size=BATCH, verbose=0, callbacks=[clock])
 fit_s = time.perf_counter() - start_s
 right = int((model.predict(test_images, batch_size=2000, verbose=0).argmax(1) == test_labels).sum())
 versions = f"Keras {keras.__version__}, JAX {jax.__version__} ({jax.default_backend()})"
-result.write_text(json.dumps({"right": right, "fit_s": fit_s, "epochs_s": clock.epochs_s, "versions": versions}))
+found = {"right": right, "count": len(test_labels), "fit_s": fit_s, "epochs_s": clock.epochs_s, "versions": versions}
+result.write_text(json.dumps(found))

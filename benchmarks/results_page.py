@@ -14,10 +14,15 @@ from pipeline.files import write_text
 
 
 def write_section(path: Path, name: str, markdown: str) -> None:
-    """Put `markdown` in place of what lies between the two comments, all or nothing.
+    """Put `markdown` in place of what lies between the two comments, all or nothing."""
+    write_text(path, with_section(path, name, markdown))
+
+
+def with_section(path: Path, name: str, markdown: str) -> str:
+    """The page's text with `markdown` between the two comments.
 
     Raises:
-        PipelineError: a comment is missing or there twice, or they stand the wrong way round. Nothing is written.
+        PipelineError: a comment is missing or there twice, or they stand the wrong way round.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     text = path.read_text(encoding="utf-8")
@@ -28,4 +33,4 @@ def write_section(path: Path, name: str, markdown: str) -> None:
             f"{path}: expected one line {begin} and, below it, one line {end}; found {text.count(begin)} and "
             f"{text.count(end)}. Put them where the section belongs"
         )
-    write_text(path, f"{before}{begin}\n\n{markdown.strip()}\n\n{end}{after}")
+    return f"{before}{begin}\n\n{markdown.strip()}\n\n{end}{after}"

@@ -10,17 +10,14 @@ resident set of the whole process.
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from mnist import PAGE, ROOT, machine, markdown_table, prepare
-from results_page import write_section
+from command import parse, parser_of, publish
+from mnist import ROOT, machine, markdown_table, prepare
+from process import run
 
 from pipeline.data.arrays import load_split
 
@@ -42,37 +39,30 @@ main()
 """
 
 
-def import_s() -> float:
+def import_s(fork: bool) -> float:
     start_s = time.time()
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+    run(["-c", IMPORTS], fork=fork)
     return time.time() - start_s
 
 
-def first_step_s(project: Path) -> float:
+def first_step_s(project: Path, fork: bool) -> float:
     start_s = time.time()
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_STEP], cwd=project, check=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = run(["-c", FIRST_STEP], fork=fork, cwd=project)
     return float(done.stdout.split()[-1]) - start_s
 
 
-def trained(processed: Path, num_epochs: int) -> tuple[float, float]:
-    """Samples a second, and MiB of resident memory, of a training in a new process."""
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "fit.py"), "--subject", str(processed), str(num_epochs)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    told = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"the training on {processed} ended with status {status}")
-    return len(load_split(processed, "train").labels) * num_epochs / float(told.split()[-1]), usage.ru_maxrss / 1024
+def trained(processed: Path, num_epochs: int, fork: bool) -> tuple[float, float]:
+    """Samples a second, and MiB of resident memory, of a training in a process of its own."""
+    done = run([str(HERE / "fit.py"), "--subject", str(processed), str(num_epochs)], fork=fork)
+    return num_images(processed) * num_epochs / float(done.stdout.split()[-1]), done.resident_mib
 
 
-def start_rows(project: Path, rounds: int) -> list[list[str]]:
-    pairs = [(import_s(), first_step_s(project)) for _ in range(rounds)]
+def num_images(processed: Path) -> int:
+    return len(load_split(processed, "train").labels)
+
+
+def start_rows(project: Path, rounds: int, fork: bool) -> list[list[str]]:
+    pairs = [(import_s(fork), first_step_s(project, fork)) for _ in range(rounds)]
     ratios = sorted(first / imports for imports, first in pairs)
     imports, first = (statistics.median(column) for column in zip(*pairs, strict=True))
     spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
@@ -83,11 +73,12 @@ def start_rows(project: Path, rounds: int) -> list[list[str]]:
     ]
 
 
-def size_rows(small: Path, large: Path) -> list[list[str]]:
-    before, one, after = trained(small, 5), trained(large, 1), trained(small, 5)
+def size_rows(small: Path, large: Path, fork: bool) -> list[list[str]]:
+    before, one, after = trained(small, 5, fork), trained(large, 1, fork), trained(small, 5, fork)
     mean = (before[0] + after[0]) / 2
-    rows = [["images", "samples/s", "to 60,000", "resident, at most"]]
-    for name, (rate, mib) in (("60,000, before", before), ("8,100,000", one), ("60,000, after", after)):
+    few, many = f"{num_images(small):,}", f"{num_images(large):,}"
+    rows = [["images", "samples/s", f"to {few}", "resident, at most"]]
+    for name, (rate, mib) in ((f"{few}, before", before), (many, one), (f"{few}, after", after)):
         rows.append([name, f"{rate:,.0f}", f"{rate / mean:.2f}", f"{mib:,.0f} MiB"])
     return rows
 
@@ -102,21 +93,19 @@ def make_project(folder: Path, processed: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of the start-up")
     parser.add_argument("--expanded", type=Path, help="data/processed of an earlier expand=deform")
-    parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
-    options = parser.parse_args()
+    options = parse(parser, rounds=1, expanded=None)
+    copies = ["expand.copies=1"] if options.smallest else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         embedded = prepare(folder / "embedded", "data=mnist_5k", "data.validation_fraction=0.1")
-        start = start_rows(make_project(folder / "project", embedded), options.rounds)
+        start = start_rows(make_project(folder / "project", embedded), options.rounds, options.smallest)
         print(markdown_table(start), flush=True)
-        large = options.expanded or prepare(folder / "large", "expand=deform")
-        text = f"{machine()}.\n\n{markdown_table(start)}\n\n{markdown_table(size_rows(prepare(folder), large))}"
-    print(f"\n{text}")
-    if options.write:
-        write_section(PAGE, "scale", text)
+        large = options.expanded or prepare(folder / "large", *options.overrides, "expand=deform", *copies)
+        size = size_rows(prepare(folder, *options.overrides), large, options.smallest)
+    publish("scale", f"{machine()}.\n\n{markdown_table(start)}\n\n{markdown_table(size)}", options)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mnist import PAGE, machine, markdown_table, prepare
-from results_page import write_section
+from command import SMALLEST, parse, parser_of, publish
+from mnist import machine, markdown_table, prepare
+from process import run
 from scale import make_project
 
 NUM_JOBS = 4
@@ -58,10 +58,11 @@ class Stopwatch:
                 self.total_s += time.perf_counter() - start_s
 
 
-def jobs(words: list[str]) -> None:
+def jobs(num_jobs: int, words: list[str]) -> None:
     """Runs in a process of its own: prints each job's seconds and those of its tracking."""
-    from pipeline import train
+    from pipeline.stages import train
     from pipeline.tracking import Run
+    from pipeline.train import main as train_main
 
     tracking, found = Stopwatch(), []
     opened, tracked = train.training_run, train.train_tracked
@@ -70,9 +71,9 @@ def jobs(words: list[str]) -> None:
     def training_run(*args: Any) -> Any:
         whole = opened(*args)
         with tracking.running():
-            run = whole.__enter__()
+            opened_run = whole.__enter__()
         try:
-            yield run
+            yield opened_run
         finally:
             with tracking.running():
                 whole.__exit__(None, None, None)
@@ -86,37 +87,35 @@ def jobs(words: list[str]) -> None:
     train.training_run, train.train_tracked = training_run, train_tracked
     train.record_training = tracking.watched(train.record_training)
     Run.metrics, Run.metric_points = tracking.watched(Run.metrics), tracking.watched(Run.metric_points)  # type: ignore[method-assign]
-    sys.argv = ["train", "-m", *words, f"seed=range({NUM_JOBS})", "hydra/launcher=basic"]
-    train.main()
+    sys.argv = ["train", "-m", *words, f"seed=range({num_jobs})", "hydra/launcher=basic"]
+    train_main()
     print(f"\n{json.dumps(found)}")
 
 
-def measured(prepared: list[str], words: list[str]) -> list[tuple[float, float]]:
+def measured(num_jobs: int, prepared: Sequence[str], words: Sequence[str], fork: bool) -> list[tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder:
         processed = prepare(Path(folder, "data"), *prepared)
         project = make_project(Path(folder, "project"), processed)
-        command = [sys.executable, Path(__file__).resolve(), "--jobs", *words]
-        done = subprocess.run(command, cwd=project, check=True, stdout=subprocess.PIPE, text=True)
+        done = run([str(Path(__file__).resolve()), "--jobs", str(num_jobs), *words], fork=fork, cwd=project)
         return [(whole_s, own_s) for whole_s, own_s in json.loads(done.stdout.splitlines()[-1])[1:]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the section into docs/results.md")
+    parser = parser_of(__doc__)
     parser.add_argument("--jobs", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(parser)
     if options.jobs is not None:
-        jobs(options.jobs)
+        jobs(int(options.jobs[0]), options.jobs[1:])
         return
+    num_jobs = 2 if options.smallest else NUM_JOBS
     rows = [["job", "seconds", "of them tracking", "share"]]
     for name, (prepared, words) in JOBS.items():
-        found = measured(prepared, words)
+        if options.smallest:
+            prepared, words = SMALLEST, [*words[:1], *SMALLEST]
+        found = measured(num_jobs, prepared, words, options.smallest)
         whole_s, own_s = (statistics.median(column) for column in zip(*found, strict=True))
         rows.append([name, f"{whole_s:.2f}", f"{own_s:.2f}", f"{own_s / whole_s:.1%}"])
-    text = f"{machine()}; medians of {NUM_JOBS - 1}.\n\n{markdown_table(rows)}"
-    print(text)
-    if options.write:
-        write_section(PAGE, "tracking", text)
+    publish("tracking", f"{machine()}; medians of {num_jobs - 1}.\n\n{markdown_table(rows)}", options)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ OVERRIDES = "tests/end_to_end/test_experiments.py::test_any_override_reaches_the
 CHAMPION = "tests/end_to_end/test_champion.py::test_promoted_taken_back_and_promoted_again"
 SERVE = "tests/end_to_end/test_serve.py::test_the_request_of_the_docs_is_answered"
 DEMO = "tests/end_to_end/test_demo.py::test_a_digit_is_drawn"
+SMALLEST = "tests/test_benchmarks.py::test_the_smallest_form_makes_the_tables_of_the_results"
 # The test that runs it, or one that runs the same where it needs what CI has not; or what that is.
 ELSEWHERE = {
     "git clone … && cd …": "what a person did to read this",
@@ -72,10 +73,10 @@ ELSEWHERE = {
     "make ui": "tests/tracking/test_ui.py::test_the_server_answers_slim_and_is_gone_after_sigint_and_sigterm",
     "make docs": SITE,
     "make help": "tests/end_to_end/test_readme.py::test_make_help_names_every_target",
-    "make bench": "many minutes of measuring",
-    "python benchmarks/sweep.py --write": "minutes of measuring",
-    "python benchmarks/tracking.py --write": "minutes of measuring",
-    "make lock": "needs the package index, and may change requirements.lock",
+    "make bench": f"{SMALLEST}; the whole takes many minutes",
+    "python benchmarks/sweep.py --write": SMALLEST,
+    "python benchmarks/tracking.py --write": SMALLEST,
+    "make lock": "needs the package index, and may change the lock files",
     "pip install -e '.[slurm]'": "needs the package index; the lock has it",
     "pip install 'dense-pipeline[server]'": "needs the package index; the lock has it",
     "dvc exp run": "tests/end_to_end/test_by_hand.py::test_own_data_that_changed_is_read_again",
