@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PIP_COMPILE := pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line
+PIP_COMPILE := pip-compile --quiet --strip-extras --generate-hashes --unsafe-package torch --unsafe-package pip --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line
 PYTEST_ARGS ?=
 
 # DVC runs each stage with the `python` it finds first
@@ -19,18 +19,21 @@ help: ## say what there is
 
 setup: $(READY) ## make .venv with the locked dependencies (the other targets do it by themselves)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.12 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'installing the locked dependencies into .venv: a few minutes, once'
-	$(PIP_INSTALL) -r requirements.lock
-	$(PIP_INSTALL) --no-deps --editable .
+	$(PIP_INSTALL) --require-hashes --no-deps -r requirements.lock
+	@sed -n 's/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.lock > .venv/locked.txt  # without hashes: torch may bring nvidia-…
+	$(PIP_INSTALL) --constraint .venv/locked.txt -r requirements-torch.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check >.venv/check.txt || { cat .venv/check.txt; exit 1; }  # --no-deps does not look
 	@touch $@
 
 peers: $(PEERS) ## add Keras and JAX to .venv, for the tests and benchmarks that compare with them
 
 $(PEERS): requirements-peers.lock $(READY)
-	$(PIP_INSTALL) --no-deps -r requirements-peers.lock
+	$(PIP_INSTALL) --require-hashes --no-deps -r requirements-peers.lock
 	@touch $@
 
 repro: $(READY) ## run what must run: configure, download, preprocess, train, evaluate
@@ -67,12 +70,14 @@ bench: $(PEERS) ## measure beside peers, in turn, many minutes; writes docs/resu
 	python benchmarks/sweep.py --write
 	python benchmarks/tracking.py --write
 
-lock: $(READY) ## renew both lock files from the ranges in pyproject.toml
-	$(PIP_COMPILE) --extra dev --extra slurm --extra server --extra onnx --output-file requirements.lock pyproject.toml
-	@sed -i.old "s/^\(torch==[0-9.]*\)+[a-z0-9]*/\1/" requirements.lock && rm requirements.lock.old  # the build (cpu, cuda) is the index's choice
+lock: $(READY) ## renew the lock files from the ranges in pyproject.toml
+	$(PIP_COMPILE) --upgrade --extra dev --extra slurm --extra server --extra onnx --output-file requirements.lock pyproject.toml
+	@cp requirements.lock .venv/peers.all  # these versions and hashes stay
 	$(PIP_COMPILE) --extra peers --constraint requirements.lock --output-file .venv/peers.all pyproject.toml
-	@awk -F '==' 'NR == FNR { locked[$$1]; next } /^[a-z]/ && !($$1 in locked)' requirements.lock .venv/peers.all > .venv/peers.new  # what comes on top
+	@sed -i.old '/^$$/,$$d' requirements.lock .venv/peers.all && rm requirements.lock.old .venv/peers.all.old  # a word on torch and pip
+	@awk -F '==' '/^[a-z]/ { new = NR != FNR && !($$1 in locked); if (NR == FNR) locked[$$1] } new' requirements.lock .venv/peers.all > .venv/peers.new  # what comes on top
 	@mv .venv/peers.new requirements-peers.lock && rm .venv/peers.all
+	@sed -n 's/^ *"\(torch==[0-9.]*\)",.*/\1/p' pyproject.toml > requirements-torch.lock
 
 clean: ## remove what can be made again; keeps mlflow.db, DVC's cache and .venv
 	rm -rf site outputs multirun data/raw data/processed .pipeline dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
