@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
+import runpy
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.sweeps.jobs import Job
-from pipeline.sweeps.server import GRACE_S, serve
-from pipeline.sweeps.storage import VARIABLE
+from pipeline.forks.client import Forked
+from pipeline.forks.server import GRACE_S, end_with, serve
+from pipeline.sweeps.jobs import LOG, Job
 
 DIED = "the process that starts the jobs has died, and the jobs with it. Start the same command again: it goes on"
 POLL_S = 0.2
+NEWS_FD = 3  # of a job's process: where it tells how it goes
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,6 @@ class Slot:
 
     def environment(self) -> dict[str, str]:
         threads = {"OMP_NUM_THREADS": str(self.num_threads)}
-        if VARIABLE in os.environ:  # set for a search after the process that starts the jobs was made
-            threads[VARIABLE] = os.environ[VARIABLE]
         return threads if self.gpus is None else {**threads, "CUDA_VISIBLE_DEVICES": ",".join(map(str, self.gpus))}
 
 
@@ -89,67 +94,134 @@ class Ended:
         return f"ended with exit code {self.exit_code}"
 
 
+@dataclass
+class Started:
+    """A job's process, or the wait for it."""
+
+    forked: Forked
+    told: Connection
+    pid: int | None = None
+
+    def close(self) -> None:
+        self.forked.connection.close()
+        self.told.close()
+
+
 class Server:
-    """The process that forks jobs, seen from the sweep's process. Start it before anything is opened there.
+    """The process that forks jobs. Start it before anything is opened here: then a fork is as good as a new process.
 
     Raises:
-        PipelineError: from all who use it, if it has died; its jobs have then been ended.
+        PipelineError: from `news`, if it has died; its jobs have then been ended.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        """prepare: called there before the first job, beside what this process goes on with."""
+        near_end, far_end = socket.socketpair()
+        self._control = near_end
+        self._jobs: dict[int, Started] = {}
+        self._news: deque[tuple[int, str, Any]] = deque()
         context = multiprocessing.get_context("fork")
-        near_end, far_end = context.Pipe()
-        self._requests = near_end
-        self._pids: dict[int, int] = {}  # of the jobs that run
-        self.process = context.Process(
-            target=serve, args=(far_end, near_end, os.getpid(), stage), name="jobs", daemon=False
-        )
+        self.process = context.Process(target=_fork_jobs, args=(far_end, near_end, os.getpid(), prepare), name="jobs")
         self.process.start()
         far_end.close()
 
-    def ask(self, *request: Any) -> None:
-        try:
-            self._requests.send(request)
-        except OSError:
-            raise PipelineError(DIED) from None
+    def start(self, number: int, folder: Path, environment: Mapping[str, str]) -> None:
+        """A job's process; what it prints goes to its log."""
+        near_end, far_end = socket.socketpair()
+        told, tell = multiprocessing.Pipe(duplex=False)
+        log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        with suppress(OSError), far_end:  # it has died: `news` will say so
+            socket.send_fds(self._control, [b"1"], [far_end.fileno()])
+        forked = Forked(near_end)
+        files = {0: nothing, 1: log, 2: log, NEWS_FD: tell.fileno()}
+        with suppress(OSError):
+            forked.ask("pipeline.sweeps.work", [str(folder), str(NEWS_FD)], {**os.environ, **environment}, files)
+        for file in (log, nothing):
+            os.close(file)
+        tell.close()
+        self._jobs[number] = Started(forked, told)
+
+    def signal(self, number: int, which: signal.Signals) -> None:
+        self._jobs[number].forked.signal(which)
 
     def news(self, timeout_s: float) -> tuple[int, str, Any] | None:
         """(number, "started", "said" or "ended", what), if there is any within the timeout."""
-        ready = self._requests.poll(timeout_s)
-        if not ready and self.process.is_alive():  # its sentinel would be of no use: the jobs hold that open
-            return None
-        if not ready or (heard := self._heard()) is None:
-            self._end_its_jobs()
+        if not self._news:
+            ends: dict[Any, int] = {job.told: number for number, job in self._jobs.items() if not job.told.closed}
+            ends |= {job.forked.connection: number for number, job in self._jobs.items()}
+            for end in wait(list(ends), timeout_s):
+                self._hear(ends[end], end)
+        return self._news.popleft() if self._news else None
+
+    def _hear(self, number: int, end: Any) -> None:
+        job = self._jobs.get(number)
+        if job is None or (end is job.told and job.told.closed):
+            return
+        if end is job.told:
+            self._hear_news(number, job, most=1)
+            return
+        told = job.forked.number()
+        if told is None:
+            self._end_jobs()
             raise PipelineError(DIED)
-        number, what, news = heard
-        if what == "started":
-            self._pids[number] = news
-        elif what == "ended":
-            self._pids.pop(number, None)
-        return heard
+        if job.pid is None:
+            job.pid = told
+            if told > 0:
+                self._news.append((number, "started", told))
+            else:
+                self._news.append((number, "said", {"error": "no process could be started: no memory or none left"}))
+            return
+        self._hear_news(number, job)  # its last words
+        self._news.append((number, "ended", told if job.pid > 0 else 1))
+        self._jobs.pop(number).close()
+
+    def _hear_news(self, number: int, job: Started, most: int | None = None) -> None:
+        while most != 0 and not job.told.closed and job.told.poll():
+            try:
+                self._news.append((number, "said", job.told.recv()))
+            except (EOFError, OSError):  # closed, or killed amid a word
+                job.told.close()
+            most = most and most - 1
 
     def close(self) -> None:
         """End it at once; it may still be at its imports."""
-        self._requests.close()
+        self._control.close()
+        for job in self._jobs.values():
+            job.close()
         self.process.terminate()
         self.process.join()
 
-    def _heard(self) -> tuple[int, str, Any] | None:
-        """None: nobody is left at the other end, neither the process nor any job of it."""
-        with suppress(EOFError, OSError):
-            heard: tuple[int, str, Any] = self._requests.recv()
-            return heard
-        return None
-
-    def _end_its_jobs(self) -> None:
+    def _end_jobs(self) -> None:
         """The kernel has told them to end as the process died. Back when the last one has gone."""
         end_s = time.monotonic() + GRACE_S
-        while (left_s := end_s - time.monotonic()) > 0:
-            if self._requests.poll(left_s) and self._heard() is None:
-                return
-        for pid in self._pids.values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for job in self._jobs.values():
+            with suppress(EOFError, OSError):
+                while job.told.poll(max(0.0, end_s - time.monotonic())):
+                    job.told.recv()
+        for job in self._jobs.values():
+            if job.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(job.pid, signal.SIGKILL)
+
+
+def _fork_jobs(control: socket.socket, far_end: socket.socket, parent: int, prepare: Callable[[], None]) -> None:
+    """What the process that forks jobs does; and in a fork of it, the job."""
+    far_end.close()  # a fork has it too, and would never hear that nobody is there
+    os.setsid()  # Ctrl-C, and the end of a terminal, are the sweep's to handle
+    end_with(parent, signal.SIGTERM)
+    prepare()
+    gc.freeze()  # or each job's collector would copy the memory that it shares with the others
+    if job := serve(control, _accept):
+        sys.argv[:] = ["-m", *job.arguments]
+        runpy.run_module(job.module, run_name="__main__", alter_sys=True)
+
+
+def _accept(control: socket.socket) -> socket.socket:
+    data, fds, _, _ = socket.recv_fds(control, 1, 1)
+    if not data:
+        raise EOFError
+    return socket.socket(fileno=fds[0])
 
 
 SERVER: ContextVar[Server] = ContextVar("SERVER")  # of this sweep, started before Hydra made a launcher
@@ -167,7 +239,7 @@ class Pool:
         """Needs a free slot."""
         slot = self.free.pop(0)
         self.running[job.number] = Running(job, slot)
-        self._server.ask("start", job.number, str(job.folder), slot.environment())
+        self._server.start(job.number, job.folder, slot.environment())
 
     def wait(self, timeout_s: float = POLL_S) -> list[Ended]:
         """The jobs that have ended, at the latest after the timeout; takes in what the others have told."""
@@ -191,15 +263,15 @@ class Pool:
         for number, running in self.running.items():
             if running.elapsed_s > timeout_s and not running.too_slow:
                 running.too_slow = f"took longer than hydra.launcher.timeout_s={timeout_s:g} and was ended"
-                self._server.ask("stop", number)
+                self._server.signal(number, signal.SIGTERM)
             elif running.elapsed_s > timeout_s + GRACE_S:
-                self._server.ask("kill", number)
+                self._server.signal(number, signal.SIGKILL)
 
     def end_all(self) -> None:
         """SIGTERM for all jobs, and SIGKILL for those that do not end."""
-        for what in ("stop", "kill"):
+        for which in (signal.SIGTERM, signal.SIGKILL):
             for number in self.running:
-                self._server.ask(what, number)
+                self._server.signal(number, which)
             end_s = time.monotonic() + GRACE_S
             while self.running and time.monotonic() < end_s:
                 self.wait()

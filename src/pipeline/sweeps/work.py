@@ -1,30 +1,20 @@
-"""What runs in the process of one job."""
+"""What runs in the process of a job, `python -m pipeline.sweeps.work FOLDER NEWS`; `pipeline.sweeps.pool` forks it."""
 
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.processes import end_with
-from pipeline.sweeps.jobs import LOG, Job
+from pipeline.sweeps.jobs import Job
 
 
-def run_job(folder: str, parent: int, tell: Connection, environment: Mapping[str, str]) -> None:
-    """Run the frozen job; what it prints goes to its log. Ends the process with the stage's exit code."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setsid()  # a process group of its own, with all that it starts
-    end_with(parent, signal.SIGTERM)
-    os.environ.update(environment)
-    _print_to(Path(folder, LOG))
-    job = Job.read(Path(folder))
-    run = importlib.import_module(f"pipeline.{job.stage}").run_frozen  # by name: nothing imports a stage
+def run_job(folder: Path, tell: Connection) -> None:
+    """Run the frozen job. Ends the process with the stage's exit code."""
+    job = Job.read(folder)
+    run = importlib.import_module(f"pipeline.stages.{job.stage}").run_frozen  # by name: nothing imports a stage
     try:
         tell.send({"value": run(job.record, job.folder, lambda **news: tell.send(news))})
     except BaseException as error:
@@ -42,10 +32,5 @@ def _in_words(error: BaseException) -> str:
     return lines[0] if isinstance(cause, PipelineError) else f"{type(cause).__name__}: {lines[0]}"
 
 
-def _print_to(log: Path) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
+if __name__ == "__main__":
+    run_job(Path(sys.argv[1]), Connection(int(sys.argv[2]), readable=False))

@@ -1,0 +1,232 @@
+"""A command that lets a warm process do its work: hands over what a process inherits, and ends as the fork does."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pipeline.forks.server import FORK, NUMBER, Request, end_with
+
+VARIABLE = "PIPELINE_WARM"
+SERVER = Path(__file__).with_name("server.py")
+IDLE_S = 600  # after which an unused warm process ends
+# Environment that the packages read while they are imported: another value needs another process.
+READ_AT_IMPORT = (
+    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_",
+    "NCCL_", "NUMBA_", "NUMPY_", "NPY_", "SCIPY_", "SKLEARN_", "PANDAS_", "SYMPY_", "MPL", "MATPLOTLIBRC",
+    "MLFLOW_LOGGING", "MLFLOW_CONFIGURE_LOGGING", "PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "LANG", "LC_", "HOME",
+    "XDG_",
+)  # fmt: skip
+# But these: read when they are used, or set by the packages themselves in a process that has imported them.
+READ_LATER = (
+    "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
+    "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR",
+)  # fmt: skip
+ONE_OF_MANY = ("TORCHELASTIC_RUN_ID", "RANK", "SLURM_JOB_ID", "SUBMITIT_EXECUTOR")  # whose resources are their own
+NEVER = ("pipeline.warm", "pipeline.training.ranks")  # itself, and a process of a training that is tied to its parent
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+
+
+def hand_over() -> None:
+    """Does not return if a warm process did the work. Where there is none, says so and starts one for the next time."""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    if os.environ.pop(FORK, None) == str(os.getpid()) or os.environ[VARIABLE] == "0" or module in NEVER:
+        return
+    if reason := reason_to_stay_cold(os.environ, sys.orig_argv):
+        print(f"not in a warm process: {reason}", file=sys.stderr, flush=True)
+        return
+    try:
+        where = place(os.environ)
+    except OSError as error:
+        sys.exit(f"{VARIABLE}={os.environ[VARIABLE]}: {error}")
+    files = inherited()  # before the socket takes the place of one that is closed
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(where)
+    except OSError:
+        connection.close()
+        word = "no warm process yet: one is being made ready for the next commands"
+        if os.environ[VARIABLE] == "1":
+            start(where)
+        else:
+            word = f"no warm process for this environment in {os.environ[VARIABLE]}"
+        print(word, file=sys.stderr, flush=True)
+        return
+    with connection:
+        forked = Forked(connection)
+        forked.ask(sys.orig_argv[2], sys.orig_argv[3:], os.environ, files)
+        forward(forked)
+        try:
+            status = forked.wait()
+        except OSError as error:
+            sys.exit(f"the warm process could not fork: {error}. End it: python -m pipeline.warm --stop")
+        end_as(status)
+
+
+def reason_to_stay_cold(environment: Mapping[str, str], argv: Sequence[str]) -> str:
+    """Why a fork would not be the real thing; empty if it would."""
+    if sys.platform != "linux":
+        return "forks with torch are safe on Linux alone"
+    if argv[1:2] != ["-m"]:
+        return "Python was given options"
+    if sys.gettrace() or sys.getprofile():
+        return "a debugger or profiler watches"
+    return next((f"{name} is set" for name in ONE_OF_MANY if name in environment), "")
+
+
+def place(environment: Mapping[str, str]) -> str:
+    """The socket of the warm process for this interpreter, its packages as they are, and this environment.
+
+    Raises:
+        PermissionError: the folder belongs to somebody else, or others may write there.
+    """
+    packages = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    key = [
+        sys.executable, sys.version, packages.stat().st_mtime_ns, hashlib.sha256(SERVER.read_bytes()).hexdigest(),
+        os.getpriority(os.PRIO_PROCESS, 0), sorted(read_at_import(environment).items()),
+    ]  # fmt: skip
+    folder = Path(environment[VARIABLE])
+    if environment[VARIABLE] == "1":
+        folder = Path(environment.get("XDG_RUNTIME_DIR", "/tmp"), f"pipeline-warm-{os.getuid()}")
+        folder.mkdir(0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(f"{folder}: expected a folder of user {os.getuid()} alone (mode 700)")
+    return str(folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16])
+
+
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environment.items() if k.startswith(READ_AT_IMPORT) and k not in READ_LATER}
+
+
+def start(where: str, *modules: str, idle_s: float = IDLE_S) -> int:
+    """Start a warm process at a socket, and return its process id. It says what it has to say in SOCKET.log.
+
+    modules: to be imported beside those that commands need.
+    """
+    import subprocess
+
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", FORK)}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    command = [sys.executable, "-P", str(SERVER), where, str(idle_s), *modules]
+    with open(f"{where}.log", "ab") as log:
+        process = subprocess.Popen(
+            command, env=environment, cwd="/", start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    process.returncode = 0  # nobody waits for it
+    return process.pid
+
+
+def pid_of(where: str) -> int | None:
+    """Of the warm process that serves a socket; None: none does, whatever an earlier one has left there."""
+    try:
+        with open(f"{where}.lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return int(Path(f"{where}.lock").read_text())
+    return None
+
+
+def inherited() -> dict[int, int]:
+    """Number -> open file, of those that a process started by this one would have."""
+    numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    return {number: number for number in numbers if (number < 3 and _is_open(number)) or _is_inheritable(number)}
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _is_inheritable(number: int) -> bool:
+    return _is_open(number) and os.get_inheritable(number)
+
+
+class Forked:
+    """A process that a warm one has forked for this one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def ask(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[int, int],
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        """files: number there -> open file here."""
+        mask = os.umask(0)
+        os.umask(mask)
+        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        limits = {name: list(resource.getrlimit(getattr(resource, name))) for name in LIMITS}
+        ignored = [int(one) for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN]
+        request = Request(
+            module, list(arguments), dict(environment), str(folder or Path.cwd()), mask, cpus, limits, list(files),
+            ignored,
+        )  # fmt: skip
+        request.send(self.connection, list(files.values()))
+
+    def signal(self, number: int) -> None:
+        with suppress(OSError):  # it has ended
+            self.connection.send(bytes([number]))
+
+    def number(self) -> int | None:
+        """The next one that is told: the process id, then the exit status; None: the warm process is gone."""
+        data = self.connection.recv(NUMBER.size, socket.MSG_WAITALL)
+        return NUMBER.unpack(data)[0] if len(data) == NUMBER.size else None
+
+    def wait(self) -> int | None:
+        """The exit status, negative for a signal; None: the warm process is gone, and the fork with it.
+
+        Raises:
+            OSError: it could not fork, for want of memory or processes.
+        """
+        pid, number = self.number(), self.number()
+        if pid == -1 and number is not None:
+            raise OSError(number, os.strerror(number))
+        return number
+
+
+def forward(forked: Forked) -> None:
+    """What this process is told by signals, to the fork; and the death of dvc, which a stage ends with."""
+
+    def pause(_: int, frame: FrameType | None) -> None:
+        forked.signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        forked.signal(signal.SIGCONT)
+
+    for number in FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: forked.signal(number))
+    signal.signal(signal.SIGTSTP, pause)
+    if "DVC_STAGE" in os.environ:
+        end_with(os.getppid(), signal.SIGTERM)
+
+
+def end_as(status: int | None) -> NoReturn:
+    """End this process as the fork has ended."""
+    if status is None:
+        print("the warm process has died, and what it ran with it: start the same command again", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+    if status < 0:
+        if -status not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)

@@ -1,0 +1,79 @@
+"""Have a process ready that runs commands at once.  python -m pipeline.warm [--stop]
+
+It has imported torch, Lightning and MLflow, and runs each command as a fork of itself, where PIPELINE_WARM=1 is set. It
+ends by itself after ten minutes without a command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.command import described, explained
+from pipeline.errors import PipelineError
+from pipeline.forks.client import IDLE_S, VARIABLE, pid_of, place, reason_to_stay_cold, start
+
+READY_WITHIN_S = 300
+POLL_S = 0.05
+
+
+def answers(where: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(where) == 0
+
+
+def ready(where: str) -> float:
+    """Start one unless there is one; back when it answers. Returns the seconds that it took.
+
+    Raises:
+        PipelineError: it ended instead, or takes too long.
+    """
+    start_s = time.monotonic()
+    if not answers(where):
+        start(where)
+    while not answers(where):
+        time.sleep(POLL_S)
+        if time.monotonic() - start_s > READY_WITHIN_S:
+            raise PipelineError(f"it does not answer after {READY_WITHIN_S} s. It said: {Path(f'{where}.log')}")
+    return time.monotonic() - start_s
+
+
+def stop(where: str) -> None:
+    if (pid := pid_of(where)) is None:
+        print("there is none for this environment")
+        return
+    os.kill(pid, signal.SIGTERM)
+    while answers(where):
+        time.sleep(POLL_S)
+    print(f"process {pid} has ended")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = described("warm", __doc__)
+    parser.add_argument("--stop", action="store_true", help="end it, and what it runs")
+    asked = parser.parse_args(arguments)
+    with explained("warm"):
+        os.environ.setdefault(VARIABLE, "1")
+        if reason := reason_to_stay_cold(os.environ, [sys.executable, "-m", "pipeline.train"]):
+            raise PipelineError(f"commands would not be run by it: {reason}")
+        try:
+            where = place(os.environ)
+        except OSError as error:
+            raise PipelineError(f"{VARIABLE}={os.environ[VARIABLE]}: {error}") from error
+        if asked.stop:
+            stop(where)
+            return
+        print("warm: importing torch, Lightning, MLflow and what else commands need", file=sys.stderr, flush=True)
+        print(
+            f"ready after {ready(where):.1f} s: process {pid_of(where)}. Let it run commands: export {VARIABLE}=1\n"
+            f"It ends {IDLE_S / 60:.0f} minutes after the last one; at once: python -m pipeline.warm --stop"
+        )
+
+
+if __name__ == "__main__":
+    main()
