@@ -25,10 +25,15 @@ VIEWS = {
 }
 # How a stage is started, configured and recorded; no line of it changes what a stage computes.
 PLUMBING = (
+    "pipeline.start",
+    "pipeline.forks",
+    "pipeline.command",
+    "pipeline.devices",
     "pipeline.stage",
     "pipeline.places",
     "pipeline.errors",
     "pipeline.recording",
+    "pipeline.origin",
     "pipeline.config",
     "pipeline.tracking",
     "pipeline.sweeps",
@@ -41,10 +46,14 @@ def imported_files(stage: str) -> set[str]:
     todo, files = [f"pipeline.{stage}"], {ROOT / "src/pipeline/__init__.py"}  # it decides how MKL rounds
     while todo:
         file = source_of(name := todo.pop())
-        if file is not None and file not in files and not name.startswith(PLUMBING):
+        if file is not None and file not in files and not is_plumbing(name):
             files.add(file)
             todo += imports_of(file)
     return {str(file.relative_to(ROOT)) for file in files}
+
+
+def is_plumbing(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in PLUMBING)
 
 
 def source_of(module: str) -> Path | None:

@@ -17,12 +17,12 @@ from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
 from pipeline.download import download
 from pipeline.errors import PipelineError
-from pipeline.evaluate import evaluate
 from pipeline.files import read_json, sha256_of
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.portable import load_model, save_model
 from pipeline.model.predict import BATCH
 from pipeline.preprocess import preprocess
+from pipeline.stages.evaluate import evaluate
 from pipeline.training.fit import input_spec
 
 HISTORY = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr\n0,1.0,0.5,{val},0.001\n1,0.9,0.6,{val},0.001\n"

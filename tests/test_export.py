@@ -13,9 +13,9 @@ import torch
 
 from config.config_makers import train_config
 from pipeline.errors import PipelineError
-from pipeline.export import TOLERANCE, export
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import Portable
+from pipeline.prediction.onnx_file import TOLERANCE, export
 
 PIXELS = InputSpec((28, 28), "uint8", 0.0, 255.0)
 ROWS = InputSpec((3,), "float32", (1.0, -2.0, 0.0), (2.0, 0.5, 1e3))
@@ -53,7 +53,9 @@ def test_onnx_gives_the_answers_of_torch(spec: InputSpec, changes: dict[str, Any
 
 
 def test_other_answers_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.export._answers", lambda path, samples: np.full((len(samples), 4), 0.3, np.float32))
+    monkeypatch.setattr(
+        "pipeline.prediction.onnx_file._answers", lambda path, samples: np.full((len(samples), 4), 0.3, np.float32)
+    )
     with pytest.raises(PipelineError, match=r"ONNX Runtime's probabilities differ from torch's by up to"):
         export(untrained(PIXELS), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

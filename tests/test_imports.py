@@ -35,6 +35,76 @@ def test_a_command_starts_without_what_it_may_not_need(command: str) -> None:
     assert imported_by(f"import pipeline.{command}").isdisjoint(UNUSED[command])
 
 
+# Each command as a person types it, with a mistake and with --help.
+COMMANDS = sorted(
+    path.stem for path in (ROOT / "src/pipeline").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
+)
+HEAVY = {"torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "mlflow", "numba", "scipy", "matplotlib",
+         "pandas", "sklearn", "optuna", "pyarrow"}  # fmt: skip
+BY_HYDRA = ("download", "preprocess", "train", "evaluate")
+
+
+def ended(tmp_path: Path, command: str, *words: str) -> tuple[int, str, set[str]]:
+    """Exit code, what was said, and the packages that were imported, of `python -m pipeline.COMMAND WORDS`."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"pipeline.{command}", *words], cwd=ROOT, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PIPELINE_WARM": "0"}, capture_output=True,
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    timed = [line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")]
+    said = done.stdout + "\n".join(line for line in lines if not line.startswith("import time:"))
+    return done.returncode, said, {name.partition(".")[0] for name in timed}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistake_is_answered_before_anything_slow_is_imported(command: str, tmp_path: Path) -> None:
+    """A key that is misspelt, or an argument that is none."""
+    words = ("trainer.num_epoch=3",) if command in BY_HYDRA else ("--no-such-switch",)
+    code, said, imported = ended(tmp_path, command, *words)
+
+    assert code != 0
+    assert "Traceback" not in said
+    assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_slow(command: str, tmp_path: Path) -> None:
+    code, said, imported = ended(tmp_path, command, "--help")
+
+    assert code == (1 if command == "configure" else 0), said
+    assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--cfg", "job"),
+        ("-m", "model.units=2,4", "trainer.num_epoch=3"),
+        ("trainer=fsdp", "trainer.accelerator=cpu"),
+        ("data.validation_fraction=0",),
+        ("optimizer=adm",),
+        ("model.units=[256,", "128]"),
+    ],
+    ids=" ".join,
+)
+def test_the_settings_of_a_training_are_checked_before_anything_slow_is_imported(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, said, imported = ended(tmp_path, "train", *words)
+
+    assert code == (0 if words[0] == "--cfg" else 2), said
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_what_is_slow_to_import_is_named_first(tmp_path: Path) -> None:
+    """On stderr, so that a pipe gets the answer alone."""
+    code, said, imported = ended(tmp_path, "predict", "nothing.png", f"model={tmp_path}/no-model")
+
+    assert code == 2
+    assert said.startswith("predict: loading torch and MLflow\n")
+    assert {"torch", "mlflow"} <= imported
+
+
 def test_scores_and_comparisons_of_two_networks_need_no_scipy() -> None:
     """Nor Numba; a network that answers does without both."""
     code = """

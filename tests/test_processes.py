@@ -12,10 +12,15 @@ import pytest
 import torch
 
 from config.config_makers import train_config
+from pipeline.devices import require_device
 from pipeline.errors import ConfigError, ProcessLost
-from pipeline.processes import Rank, ending_after_the_first, leave_the_word_to_the_first, require_processes
+from pipeline.processes import (
+    Rank,
+    ending_after_the_first,
+    leave_the_word_to_the_first,
+    require_processes,
+)
 from pipeline.tracking.ending import Ending
-from pipeline.training.fit import require_device
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {

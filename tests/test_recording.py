@@ -16,23 +16,17 @@ from pipeline.config.schema import EvaluateConfig
 from pipeline.files import write_json
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import save_model
+from pipeline.origin import WORK_TAG, Origin, code_sha256, flat, origin_of, shown, work_folder
 from pipeline.places import Places
 from pipeline.recording import (
     MODEL_ID_TAG,
-    WORK_TAG,
-    Origin,
     begun_there,
-    code_sha256,
     evaluation_note,
     evaluation_run,
-    flat,
     headline,
     model_tags,
-    origin_of,
     run_name,
     run_of,
-    shown,
-    work_folder,
 )
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
 from pipeline.tracking.database import DATABASE

@@ -20,11 +20,12 @@ import pytest
 from hydra.errors import ConfigCompositionException
 
 from config.config_makers import CONF, ROOT, clean_environment, default_yaml, settings
+from pipeline.command import explained
 from pipeline.config.check import validate
 from pipeline.config.schema import DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
 from pipeline.errors import ConfigError, DataContractError, PipelineError
 from pipeline.shortage import NOT_WRITABLE
-from pipeline.stage import explained, visible
+from pipeline.stage import visible
 
 STAGE = """
 import errno, os, signal, sys, time
@@ -50,7 +51,7 @@ def stage(cfg, places):
         case "wait":
             sys.stdin.readline()
 
-run_stage("download", DownloadConfig, stage)
+run_stage("download", DownloadConfig, lambda: stage)
 """
 NAMES = {"download": DownloadConfig, "preprocess": PreprocessConfig, "train": TrainConfig, "evaluate": EvaluateConfig}
 

@@ -26,7 +26,7 @@ from pipeline.download import download
 from pipeline.files import read_json, sha256_of
 from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
-from pipeline.train import Training, train
+from pipeline.stages.train import Training, train
 from pipeline.training.fit import input_spec
 from training.training_makers import SimulatedCrash
 

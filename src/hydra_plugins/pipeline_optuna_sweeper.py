@@ -81,8 +81,8 @@ class OptunaSweeper(Sweeper):
 
     def _filed(self) -> dict[int, Any]:
         """The results of the jobs that have finished, as MLflow has them; the others have been awaited."""
+        from pipeline.origin import NUMBER_TAG
         from pipeline.places import project_root
-        from pipeline.recording import NUMBER_TAG
         from pipeline.sweeps.cluster import await_jobs
         from pipeline.sweeps.filed import filed_jobs, values_of
         from pipeline.sweeps.launch import PARENT

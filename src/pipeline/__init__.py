@@ -1,6 +1,5 @@
 """A reproducible, tracked training pipeline for Dense classifiers: DVC, Hydra, Lightning and MLflow as one thing."""
 
-import gc
 import os
 import sys
 
@@ -12,5 +11,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # Matrix products give the same bits in every run on one type of machine, with any number of threads. Without STRICT
 # one run in some dozens came out otherwise with two threads (docs/log.md).
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-if sys.argv[:1] == ["-m"] and {"pipeline.train", "pipeline.evaluate"} & set(sys.orig_argv):
-    gc.disable()  # a sixth of the time that their imports take; pipeline.processes.settled turns it on again
+if sys.argv[:1] == ["-m"]:  # `python -m pipeline.NAME` begins, and nothing else is imported yet
+    from pipeline.start import begin
+
+    begin()

@@ -6,16 +6,15 @@ champion again. `dvc repro` appoints by itself what is no worse than the champio
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.command import described, explained, load
 from pipeline.errors import ConfigError
 from pipeline.places import project_root
 from pipeline.prediction.words import wide_console
-from pipeline.stage import explained
 from pipeline.tracking import Store
 from pipeline.tracking.registry import DECISION_TAG, Registry, Version
 
@@ -72,9 +71,7 @@ def print_versions(console: Console, registry: Registry, name: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.champion", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("champion", __doc__)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("version", nargs="?", type=int, metavar="VERSION", help="becomes the champion")
     choice.add_argument("--back", action="store_true", help="the champion before this one becomes it again")
@@ -82,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with explained("champion"):
         console = wide_console()
-        registry = Registry(Store(project_root()))
+        root = project_root()
+        load("champion", "MLflow")
+        registry = Registry(Store(root))
         name = the_model(registry, asked.model)
         if asked.version is not None:
             console.print(f"{appoint(registry, name, asked.version)} is @champion", highlight=False)

@@ -6,7 +6,6 @@ revision of git, or `workspace`. All answer the same test images, and each is co
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,13 +14,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.command import described, explained, load
 from pipeline.comparison.page import page
 from pipeline.comparison.sides import Side, Sides
 from pipeline.comparison.verdict import Comparison, as_json, compare
 from pipeline.comparison.wording import accuracy, amount, evidence, headline, some
 from pipeline.files import write_json, write_text
 from pipeline.places import project_root
-from pipeline.stage import explained
 from pipeline.tracking import Store
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -76,9 +75,7 @@ def keep(store: Store, found: Sequence[Comparison], folder: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("compare", __doc__)
     parser.add_argument(
         "names", nargs="+", metavar="NAME", help="a run, a sweep, @champion, a revision of git, or workspace"
     )
@@ -88,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"give two to {len(LETTERS)} things to compare, found {len(asked.names)}")
     with explained("compare"):
         root = project_root()
+        load("compare", "MLflow")
         found = compared(root, asked.names)
         folder = root / "outputs/compare" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         runs = keep(Store(root), found, folder)

@@ -75,7 +75,7 @@ def _short(value: Any) -> str:
 
 def main() -> None:
     """`dvc repro` runs it first; it costs a third of a second."""
-    from pipeline.stage import explained
+    from pipeline.command import explained
 
     if len(sys.argv) > 1:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")

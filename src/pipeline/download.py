@@ -16,6 +16,7 @@ from pipeline.data.published import TIMEOUT_S, Published
 from pipeline.data.source import RawFile, RawNote
 from pipeline.errors import DataContractError
 from pipeline.files import atomic_folder
+from pipeline.places import Places
 
 
 def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeout_s: float = TIMEOUT_S) -> None:
@@ -84,11 +85,11 @@ def main() -> None:
     """`dvc repro download`, or by hand `python -m pipeline.download data=mnist`."""
     from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
 
-    run_stage(
-        "download",
-        DownloadConfig,
-        lambda cfg, places: download(cfg.data, places.root, places.out / "data/raw", os.environ.get("PIPELINE_MIRROR")),
-    )
+    def stage(cfg: DownloadConfig, places: Places) -> None:
+        print(f"download: looking for {cfg.data.name} ({cfg.data.kind})", flush=True)
+        download(cfg.data, places.root, places.out / "data/raw", os.environ.get("PIPELINE_MIRROR"))
+
+    run_stage("download", DownloadConfig, lambda: stage)
 
 
 if __name__ == "__main__":

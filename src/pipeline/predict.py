@@ -7,7 +7,6 @@ does not stop the rest; the exit code is then 1.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -16,20 +15,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
 
+from pipeline.command import described, explained, load
 from pipeline.errors import ConfigError
-from pipeline.model.portable import Portable
-from pipeline.model.predict import predict_log_probabilities
 from pipeline.places import project_root
-from pipeline.prediction.models import find_model
 from pipeline.prediction.samples import Sample, batches
 from pipeline.prediction.words import model_named, wide_console
-from pipeline.stage import explained
+
+if TYPE_CHECKING:
+    from pipeline.model.portable import Portable
 
 MOST_ROWS = 50  # of a table for people
 TOP = 3
@@ -64,6 +62,8 @@ class Answer:
 
 def answers(model: Portable, inputs: Sequence[str], bad: list[str]) -> Iterator[Answer]:
     """One for each sample, in order; what cannot be read is told on stderr, and its message is put into `bad`."""
+
+    from pipeline.model.predict import predict_log_probabilities
 
     def tell(message: str) -> None:
         bad.append(message)
@@ -131,15 +131,17 @@ def split_words(words: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("predict", __doc__)
     parser.add_argument("words", nargs="+", metavar="INPUT", help="an image, a folder, a .npy or .csv file; model=NAME")
     parser.add_argument("--format", choices=FORMATS, default="table")
     asked = parser.parse_args(arguments)
     with explained("predict"):
         inputs, name = split_words(asked.words)
-        found = find_model(Path(project_root()), name)
+        root = project_root()
+        load("predict", "torch", "MLflow")
+        from pipeline.prediction.models import find_model
+
+        found = find_model(root, name)
         print(f"model: {found.what}", file=sys.stderr)
         if found.model.input.kind is None:
             print(

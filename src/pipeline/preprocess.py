@@ -140,13 +140,14 @@ def main() -> None:
     from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
 
     def stage(cfg: PreprocessConfig, places: Places) -> None:
+        print(f"preprocess: reading {cfg.data.name}", flush=True)
         try:
             preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
         except DataContractError:
             look_again(places.root)  # at what its owner will have repaired
             raise
 
-    run_stage("preprocess", PreprocessConfig, stage)
+    run_stage("preprocess", PreprocessConfig, lambda: stage)
 
 
 if __name__ == "__main__":

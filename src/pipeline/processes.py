@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import gc
 import os
 import re
 import signal
@@ -15,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from pipeline.config.schema import TrainerConfig
 from pipeline.errors import ConfigError, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import TrainerConfig
 
 GRACE_S = 10  # within which the other processes end after the first one
 
@@ -108,16 +108,6 @@ def ending_after_the_first() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def settled() -> None:
-    """To be called once all is imported: what is there stays, so no garbage collection looks through it again.
-
-    Nor does the one at Python's end, which would take 2 s with torch, Lightning and MLflow.
-    """
-    gc.freeze()
-    gc.enable()
-    atexit.register(gc.freeze)
-
-
 # ---------------------------------------------------------------- a job that submitit started
 
 
@@ -149,11 +139,3 @@ def _put_back_by_slurm(environment: Mapping[str, str]) -> bool:
     shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     restarts = re.search(r" Restarts=(\d+)", shown)
     return restarts is not None and int(restarts[1]) > int(environment.get("SLURM_RESTART_COUNT", 0))
-
-
-def end_with(parent: int, number: signal.Signals) -> None:
-    """On Linux: get this signal when the process that started this one dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before
-            signal.raise_signal(number)

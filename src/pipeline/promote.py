@@ -7,7 +7,6 @@ The pipeline's model is then the job's, byte for byte. If it is not, this says s
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -20,16 +19,17 @@ from typing import Any
 
 import yaml
 
+from pipeline.command import described, explained, load
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import TrainConfig
 from pipeline.config.words import as_settings
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import read_json, sha256_of, write_text
+from pipeline.origin import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
 from pipeline.places import Places, project_root
-from pipeline.recording import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
 from pipeline.reproduction.environment import environment
-from pipeline.stage import explained, visible
+from pipeline.stage import visible
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import MODEL_TAG, RunRow, Store
 
@@ -206,9 +206,7 @@ def require_same_model(chosen: Winner, root: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("promote", __doc__)
     parser.add_argument("what", metavar="SWEEP_OR_RUN", help="id of a sweep, or the beginning of a run's id")
     parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
     parser.add_argument("--no-repro", action="store_true", help="write the files and do not run dvc repro")
@@ -216,7 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with explained("promote"):
         if asked.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", asked.name):
             raise ConfigError(f"--name {asked.name!r}: letters, digits, - and _ only; it becomes a file's name")
-        promote(project_root(), asked.what, asked.name, repro=not asked.no_repro)
+        root = project_root()
+        load("promote", "MLflow")
+        promote(root, asked.what, asked.name, repro=not asked.no_repro)
 
 
 if __name__ == "__main__":

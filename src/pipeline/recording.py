@@ -7,9 +7,7 @@ digest of models/model.json: it is in models/run.json and a tag of the run.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +15,17 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from pipeline.config.schema import EvaluateConfig, SweepConfig, TrackingConfig, TrainConfig
+from pipeline.config.schema import EvaluateConfig, TrackingConfig, TrainConfig
 from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
-from pipeline.files import read_json, read_yaml, sha256_of, sha256_of_json, write_json
+from pipeline.files import read_json, sha256_of, write_json
 from pipeline.model import DESCRIPTION
+from pipeline.origin import DATA_CARD, PROCESSED, THREADS_TAG, WORK_TAG, Origin, flat, optimizer_name, sweep_tags
 from pipeline.places import Places
 from pipeline.tracking import (
     DESCRIPTION_TAG,
     MODEL_ID_TAG,
     MODEL_TAG,
-    PARENT_TAG,
     DatasetRef,
     Run,
     Store,
@@ -41,58 +39,7 @@ if TYPE_CHECKING:
 
 # Torch, which takes 1.3 s to import, comes with the modules of networks: they are imported where one is at hand.
 RUN_FILE = "run.json"
-WORK_TAG = "checkpoints"  # the folder of a training's checkpoints
 CURVES = "learning_curves.png"
-PROCESSED = "data/processed"
-DATA_CARD = f"{PROCESSED}/data_card.json"
-JOB_TAG, NUMBER_TAG, WORDS_TAG = "sweep.job", "sweep.number", "sweep.words"  # of a run that is a job of a sweep
-FOLDER_TAG = "sweep.folder"  # where it wrote; on the parent where all of them did
-THREADS_TAG = "machine.threads"  # that a training really had: with another number, last digits can be others
-PRUNED_TAG = "sweep.pruned"  # after which epoch (0-based) a search gave it up
-UNRECORDED = (
-    "tracking",
-    "sweep",
-    "data.files",
-    "data.mirrors",
-    "data.archive",
-    "data.classes",
-)  # no settings people compare
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a training is a function of; equal origins give equal weights on one type of machine and as many threads."""
-
-    data_sha256: str
-    config_sha256: str  # of the settings that train reads, without `tracking`
-    code_sha256: str  # of the files that dvc.yaml lists under train's `deps:`
-
-    def as_json(self) -> dict[str, str]:
-        return dict(vars(self))
-
-    @property
-    def key(self) -> str:
-        return sha256_of_json(self.as_json())[:16]
-
-
-def origin_of(cfg: TrainConfig, places: Places) -> Origin:
-    card = places.inputs / DATA_CARD  # holds the digests of all arrays
-    settings = cfg.model_dump(mode="json", exclude={"tracking", "sweep"}, by_alias=True)
-    return Origin(sha256_of(card), sha256_of_json(settings), code_sha256(places.inputs))
-
-
-def code_sha256(project: Path, stage: str = "train") -> str:
-    """Digest of the source files that dvc.yaml lists under a stage's `deps:`."""
-    deps = read_yaml(project / "dvc.yaml")["stages"][stage]["deps"]
-    return sha256_of_json({dep: sha256_of(project / dep) for dep in deps if dep.endswith(".py")})
-
-
-def work_folder(places: Places, origin: Origin) -> Path:
-    """Where a training keeps its checkpoints: outside DVC's outputs, and never another configuration's."""
-    if places.under_dvc:
-        return places.out / ".pipeline/checkpoints" / origin.key
-    return places.out / "checkpoints"
-
 
 # ---------------------------------------------------------------- train
 
@@ -132,18 +79,9 @@ def begun_there(store: Store, work: Path) -> str | None:
     return found[0].run_id if found else None
 
 
-def sweep_tags(cfg: SweepConfig, key: str, out: Path) -> dict[str, str]:
-    """What makes a run the child of its sweep; nothing for a single training."""
-    if cfg.parent is None or cfg.job is None:
-        return {}
-    place = {PARENT_TAG: cfg.parent, JOB_TAG: key, NUMBER_TAG: str(cfg.job.number), FOLDER_TAG: str(out)}
-    return {**place, WORDS_TAG: json.dumps(cfg.job.words)}
-
-
 def run_name(cfg: TrainConfig, record: Mapping[str, Any]) -> str:
     """What the run is, in a few words: `dense-512 rmsprop mnist_5k`; in a sweep what differs: `units=64 lr=0.01`."""
     from pipeline.model.dense import widths_of
-    from pipeline.model.optimizers import optimizer_name
 
     if cfg.sweep.job and cfg.sweep.job.label:
         return cfg.sweep.job.label
@@ -286,24 +224,6 @@ def headline(values: Mapping[str, float]) -> str:
     return f"{split} accuracy {values[f'{split}/accuracy']:.2%}"
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to scalars and lists, without nulls and what nobody compares (addresses, where a run is filed)."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if name in UNRECORDED:
-            continue
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
-        elif key == "_target_":
-            from pipeline.model.optimizers import optimizer_name
-
-            found |= {f"{prefix}target": value, f"{prefix}name": optimizer_name(value)}
-        elif value is not None:  # null: a key that means nothing for this choice
-            found[name] = value
-    return found
-
-
 def print_summary(console: Console, title: str, rows: Mapping[str, str], tracking: TrackingConfig, run: Run) -> None:
     """What ran, where it is, and what to do next; plain lines, so that nothing is cut in a narrow terminal."""
     rows = {**rows, "run": f"{run.id} in experiment {tracking.experiment}", "look at it": "make ui"}
@@ -311,8 +231,3 @@ def print_summary(console: Console, title: str, rows: Mapping[str, str], trackin
     console.print(title, style="bold", highlight=False)
     for name, value in rows.items():
         console.print(f"  {name:<{width}}{value}", highlight=False, markup=False)
-
-
-def shown(path: Path, root: Path) -> str:
-    """A path as people type it: relative to the project where it lies inside."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -6,7 +6,6 @@ folder that is thrown away. There the run is trained, and scored if it was, and 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import tempfile
@@ -17,13 +16,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.command import described, explained, load
 from pipeline.errors import ConfigError
 from pipeline.files import read_json, sha256_of
+from pipeline.origin import code_sha256
 from pipeline.places import project_root
-from pipeline.recording import code_sha256
 from pipeline.reproduction.environment import environment, same_threads
 from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
-from pipeline.stage import explained
 from pipeline.tracking import MODEL_TAG, RunRow, Store
 
 SHORTEST_ID = 6
@@ -101,13 +100,12 @@ def same_scores(then: Path, row: RunRow, scored: Path) -> Check:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("reproduce", __doc__)
     parser.add_argument("run", metavar="RUN", help="the beginning of a run's id, or its name")
     asked = parser.parse_args(arguments)
     with explained("reproduce"), tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         root = project_root()
+        load("reproduce", "MLflow")
         store, console = Store(root), Console(soft_wrap=True)
         row = run_called(store, asked.run)
         changes = " and its uncommitted changes" if row.tags.get("git.dirty") == "true" else ""

@@ -6,15 +6,14 @@ what comes back are the probabilities of the classes.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from pipeline.command import described, explained, load
 from pipeline.places import project_root
 from pipeline.prediction.served import Served, served_model
 from pipeline.prediction.words import model_named, port
-from pipeline.stage import explained
 
 PORT = 5001
 
@@ -26,14 +25,14 @@ def command(found: Served, port_number: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("serve", __doc__)
     parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, or a run")
     parser.add_argument("--port", type=port, default=PORT)
     asked = parser.parse_args(arguments)
     with explained("serve"):
-        found = served_model(project_root(), model_named(asked.model))
+        root, name = project_root(), model_named(asked.model)
+        load("serve", "MLflow")
+        found = served_model(root, name)
         print(f"{found.what}. When it runs:", flush=True)
         print(
             f"  curl http://127.0.0.1:{asked.port}/invocations -H 'Content-Type: application/json' -d @{found.example}",

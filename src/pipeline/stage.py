@@ -20,46 +20,47 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.command import MULTIRUN, explained
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
 from pipeline.config.words import job_section
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import read_yaml
+from pipeline.forks.server import end_with
 from pipeline.places import Places, project_root
-from pipeline.processes import Rank, end_with, leave_the_word_to_the_first, settled, signals_as_failures
-from pipeline.shortage import shortage
+from pipeline.processes import Rank, signals_as_failures
 
 UNWATCHED = ("tracking", "sweep", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
-MULTIRUN = ({"-m"}, {"--multirun"})
 READ_PROCESSED = ("train", "evaluate")
 IN_PROCESSES = ("train",)  # what torchrun and SLURM may start several times
 
 Settings = TypeVar("Settings", bound=Section)
+Work = Callable[[], Callable[[Settings, Places], Any]]
 Sweep = Callable[[Path, Sequence[str]], AbstractContextManager[list[str]]]
 
 
-def run_stage(
-    name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any], sweep: Sweep | None = None
-) -> None:
+def run_stage(name: str, config_class: type[Settings], work: Work[Settings], sweep: Sweep | None = None) -> None:
     """Run a stage as `python -m pipeline.NAME`, under DVC or by hand, and end the process with the right code.
 
     Args:
+        work: imports what does the work and returns it; called once the settings are known to be right.
         sweep: (project, overrides) to a context that gives the overrides of its jobs; what `-m` runs in.
     """
-    settled()
     with explained(name):
         if os.environ.get("DVC_STAGE") == name:
-            _under_dvc(name, config_class, function)
+            _under_dvc(name, config_class, work)
         elif sweep and {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
+            if rank := Rank.of(os.environ):
+                _require_one_training(name, rank, single=False)
             os.chdir(project_root())
             with sweep(Path.cwd(), [word for word in sys.argv[1:] if not word.startswith("-")]) as words:
                 sys.argv[1:] = ["-m", *words]
-                _by_hand(name, config_class, function)
+                _by_hand(name, config_class, work)
         else:
             if {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
                 sys.argv.append("hydra/launcher=basic")  # a few jobs of a cheap stage, in this process
-            _by_hand(name, config_class, function)
+            _by_hand(name, config_class, work)
 
 
 def run_record(
@@ -77,16 +78,15 @@ def run_record(
         return function(validate(config_class, visible(record, name, config_class)), Places(root, root, out, record))
 
 
-def _under_dvc(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
+def _under_dvc(name: str, config_class: type[Settings], work: Work[Settings]) -> None:
     with _only_one(name):
         record = parse(Path("params.yaml").read_text(encoding="utf-8"))
         here = Path.cwd()
-        function(
-            validate(config_class, visible(record, name, config_class)), Places(project_root(), here, here, record)
-        )
+        cfg = validate(config_class, visible(record, name, config_class))
+        work()(cfg, Places(project_root(), here, here, record))
 
 
-def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settings, Places], Any]) -> None:
+def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> None:
     root = project_root()
     os.chdir(root)  # outputs/ and multirun/ lie at the root, from whichever folder the command came
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `explained` instead of Hydra's own printer
@@ -104,7 +104,7 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
         if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
             check_record(name, record)
-            function(validate(config_class, visible(record, name, config_class)), Places(root, root, root, record))
+            work()(validate(config_class, visible(record, name, config_class)), Places(root, root, root, record))
             return
     failures: list[Exception] = []
 
@@ -118,7 +118,7 @@ def _by_hand(name: str, config_class: type[Settings], function: Callable[[Settin
             check_record(name, record)
             places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
             with signals_as_failures(), _alone_in(places.out, Rank.of(os.environ)):
-                return function(validate(config_class, visible(record, name, config_class)), places)
+                return work()(validate(config_class, visible(record, name, config_class)), places)
         except Exception as error:
             if not single:
                 raise
@@ -146,6 +146,10 @@ def _require_one_training(name: str, rank: Rank, single: bool) -> None:
 
 def check_record(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
+    if name == "train" and whole.trainer.accelerator == "cpu":  # what a GPU can do is known once torch is there
+        from pipeline.devices import require_device
+
+        require_device(whole.trainer)
     if name in READ_PROCESSED:
         from pipeline.data.same import require_same_data
 
@@ -213,66 +217,3 @@ def _alone_in(out: Path, rank: Rank | None) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _nothing(record: logging.LogRecord) -> bool:
-    """For a logger that prints the traceback of each error that it raises. Hydra undoes a level and `disabled`."""
-    return False
-
-
-@contextmanager
-def explained(stage: str) -> Iterator[None]:
-    """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback."""
-    logging.getLogger("mlflow.store.db.utils").addFilter(_nothing)
-    rank = Rank.of(os.environ)
-    first = rank is None or rank.local == 0
-    try:
-        yield
-    except PipelineError as error:
-        leave_the_word_to_the_first(rank)
-        _fail(stage, shortage(error, stage) or str(error), error.exit_code)
-    except KeyboardInterrupt:
-        if first:
-            _fail(stage, "interrupted", 130)
-        sys.exit(130)
-    except SystemExit as error:
-        if first and error.code in (130, 143):
-            print(f"{stage}: interrupted{_how_it_goes_on(stage)}", file=sys.stderr)
-        raise
-    except Exception as error:
-        message, exit_code = _known(error, stage)
-        if not message:
-            raise
-        _fail(stage, message, exit_code)
-
-
-def _how_it_goes_on(stage: str) -> str:
-    if os.environ.get("DVC_STAGE") == stage:
-        return "; the same dvc command goes on from here"
-    if stage != "train":
-        return ""
-    if any(words <= set(sys.argv) for words in MULTIRUN):
-        return "; the same command goes on with this sweep"
-    return "; by hand the same command starts anew, under DVC it goes on"
-
-
-def _known(error: Exception, stage: str) -> tuple[str, int]:
-    """Message and exit code of a foreign error that a user can cause; no message if it is none of them."""
-    if message := shortage(error, stage):
-        return message, 1
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} is no setting: expected KEY=VALUE or GROUP=NAME. In a shell, quote what has spaces or "
-            f"special signs: 'model.units=[512, 256]'. Hydra says: {str(error).partition(chr(10))[0]}"
-        ), 2
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return str(error), 2
-    return "", 1
-
-
-def _fail(stage: str, message: str, exit_code: int) -> None:
-    print(f"{stage}: error: {message}", file=sys.stderr)
-    sys.exit(exit_code)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.command import load
 from pipeline.errors import PipelineError
 from pipeline.places import project_root
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = project_root()
     check_host(asked.host, asked.port)
     check_port(asked.port)
+    load("ui", "MLflow")
     link = experiment_link(root, asked.port, asked.experiment)
     if asked.sweep:
         link = sweep_link(root, asked.port, asked.sweep)

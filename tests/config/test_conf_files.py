@@ -13,11 +13,12 @@ import yaml
 
 from config.config_makers import CONF, NEEDED, composed, group_options
 from pipeline.config.words import swept_keys
+from pipeline.devices import require_device
 from pipeline.errors import ConfigError
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.optimizers import build_optimizer, build_scheduler
 from pipeline.training.classifier import Classifier
-from pipeline.training.fit import build_trainer, require_device
+from pipeline.training.fit import build_trainer
 
 FILES = sorted(CONF.rglob("*.yaml"))
 NAMES = [str(file.relative_to(CONF)) for file in FILES]

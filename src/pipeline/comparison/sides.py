@@ -20,7 +20,7 @@ from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import parse_yaml, read_json, read_yaml, sha256_of
 from pipeline.model import DESCRIPTION, WEIGHTS
-from pipeline.recording import flat
+from pipeline.origin import flat
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
 from pipeline.tracking.registry import CHAMPION, Registry, Version

@@ -35,11 +35,6 @@ def build_optimizer(cfg: OptimizerConfig, weights: Iterable[Tensor]) -> Optimize
             return kind(weights, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, weight_decay=cfg.weight_decay)
 
 
-def optimizer_name(target: str) -> str:
-    """`rmsprop`, `sgd`, `adam`, `adamw`: what people call the class of that path."""
-    return target.rpartition(".")[2].removeprefix("Keras").lower()
-
-
 def build_scheduler(
     cfg: SchedulerConfig, optimizer: Optimizer, num_steps: int
 ) -> tuple[LRScheduler, Literal["step", "epoch"]] | None:

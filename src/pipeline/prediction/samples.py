@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
@@ -23,8 +23,10 @@ from PIL import Image
 from pipeline.data.from_images import decode, opened
 from pipeline.data.pack_images import SUFFIXES
 from pipeline.errors import DataContractError
-from pipeline.model.dense import InputSpec
 from pipeline.prediction.digits import as_digit
+
+if TYPE_CHECKING:
+    from pipeline.model.dense import InputSpec
 
 BATCH = 1024
 LARGEST = 2048  # px, a side of a picture that is looked at as a digit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.recording import THREADS_TAG
+from pipeline.origin import THREADS_TAG
 from pipeline.tracking import RunRow, provenance
 
 

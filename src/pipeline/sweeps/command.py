@@ -15,7 +15,7 @@ from pipeline.config.words import swept_keys
 from pipeline.data.card import DataCard
 from pipeline.errors import ConfigError
 from pipeline.files import sha256_of, sha256_of_json
-from pipeline.recording import DATA_CARD, code_sha256
+from pipeline.origin import DATA_CARD, code_sha256
 from pipeline.sweeps.sweeper import PROCESS, composed_plugins
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 from pipeline.config.check import validate
 from pipeline.config.schema import TrainConfig
 from pipeline.config.words import job_section
+from pipeline.devices import require_device
 from pipeline.errors import ConfigError
+from pipeline.origin import origin_of
 from pipeline.places import Places, project_root
-from pipeline.recording import origin_of
 from pipeline.stage import check_record, visible
 from pipeline.sweeps.jobs import Job
-from pipeline.training.fit import require_device
 
 
 def composed_job(stage: str, number: int, words: Sequence[str], record: dict[str, Any], folder: Path) -> Job:

@@ -15,7 +15,8 @@ from pipeline.config.words import values_of
 from pipeline.files import read_json
 from pipeline.model.portable import load_model
 from pipeline.objectives import direction, objectives
-from pipeline.recording import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG, record_model
+from pipeline.origin import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG
+from pipeline.recording import record_model
 from pipeline.reports.figures import save
 from pipeline.sweeps import figures
 from pipeline.sweeps.filed import filed_jobs, metrics_of, reason_of

@@ -12,8 +12,8 @@ from pipeline.config.check import validate
 from pipeline.config.schema import SweepConfig, TrackingConfig, TrainConfig, TrainerConfig
 from pipeline.errors import PipelineError
 from pipeline.objectives import objectives
+from pipeline.origin import JOB_TAG, flat, origin_of, sweep_tags
 from pipeline.places import Places
-from pipeline.recording import JOB_TAG, flat, origin_of, sweep_tags
 from pipeline.sweeps.jobs import Job
 from pipeline.tracking import REASON_TAG, RunRow, Store
 

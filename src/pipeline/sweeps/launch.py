@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.forks.server import GRACE_S
 from pipeline.sweeps import pool
 from pipeline.sweeps.filed import FailedBefore, filed_jobs, record_failure, values_before, wait_for_the_living
 from pipeline.sweeps.jobs import Job
 from pipeline.sweeps.live import Live
-from pipeline.sweeps.server import GRACE_S
 from pipeline.tracking import RunRow, Store
 
 # Opens the sweep's run, or goes on with it, and gives its id. Not before the first job is known to be able to run.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config.words import shell_words
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.recording import FOLDER_TAG, WORDS_TAG, shown
+from pipeline.origin import FOLDER_TAG, WORDS_TAG, shown
 from pipeline.sweeps.command import Command, sweep_id
 from pipeline.sweeps.known import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
 from pipeline.sweeps.sweeper import Study

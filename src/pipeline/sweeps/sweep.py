@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from pipeline.recording import WORDS_TAG
+from pipeline.forks.server import TRAINING, import_those_there
+from pipeline.origin import WORDS_TAG
 from pipeline.sweeps.cluster import slurm_jobs
 from pipeline.sweeps.command import Command
 from pipeline.sweeps.conclude import conclude
@@ -24,17 +25,15 @@ from pipeline.tracking import Store, later_signals
 
 
 @contextmanager
-def tracked_sweep(root: Path, words: Sequence[str]) -> Iterator[list[str]]:
+def tracked_sweep(root: Path, words: Sequence[str], command: Command) -> Iterator[list[str]]:
     """Yield the overrides to give to Hydra; run it inside the block. The parent run ends as the block does.
 
     Raises:
         ConfigError: the words contradict each other, or name a sweep that is not there.
         PipelineError: some jobs failed; the others are done, and the summary is written.
     """
-    words = list(words)
-    command = Command.read(root / "conf", words)
     with _server(command):
-        yield from _tracked(root, words, command)
+        yield from _tracked(root, list(words), command)
 
 
 def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[list[str]]:
@@ -94,13 +93,21 @@ def _no_folder_without_jobs(folder: Path, root: Path) -> Iterator[None]:
                 made.rmdir()
 
 
+def _prepare() -> None:
+    """What a training imports and loads on its way."""
+    from pipeline.model import kernels
+
+    import_those_there(*TRAINING)
+    kernels.load()
+
+
 @contextmanager
 def _server(command: Command) -> Iterator[None]:
     """What the process launcher forks its jobs from: made before this process opens the store."""
     if not command.by_processes or command.cfg.dry_run:
         yield
         return
-    server = Server("train")
+    server = Server(_prepare)
     token = SERVER.set(server)
     try:
         yield

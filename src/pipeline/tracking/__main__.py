@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipeline.command import load
 from pipeline.errors import PipelineError
 from pipeline.places import project_root
 from pipeline.tracking.replica import Replica, reason, server_from, shown
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = Store(project_root())
     if not store.exists:
         raise PipelineError(f"There is nothing to copy: {store.root / 'mlflow.db'} does not exist")
+    load("tracking", "MLflow")
     store.reap()
     copied, going, had = sync_all(store, server)
     print(f"{shown(server)}: {copied} copied, {had} were complete" + (f", {going} not ended yet" if going else ""))

@@ -21,7 +21,7 @@ from rich.console import Console
 from pipeline.config.schema import KerasRMSpropConfig, TrainConfig, TrainerConfig
 from pipeline.data.arrays import Split, load_split, split_exists
 from pipeline.data.card import DataCard
-from pipeline.errors import ConfigError
+from pipeline.devices import accelerator
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.processes import Rank, world_size
@@ -128,29 +128,6 @@ def fit_processed(
 def input_spec(card: DataCard) -> InputSpec:
     found = {"shape": card.image_shape, "dtype": card.dtype, **card.scaling}
     return InputSpec.from_json({**found, "kind": card.kind, "features": card.features})
-
-
-def accelerator(cfg: TrainerConfig) -> str:
-    """`auto` is a CUDA GPU if there is one, else the CPU: the metrics' float64 sums exist on no other device."""
-    if cfg.accelerator != "auto":
-        return cfg.accelerator
-    return "gpu" if torch.cuda.is_available() else "cpu"
-
-
-def require_device(cfg: TrainerConfig) -> None:
-    """Raise ConfigError if the devices that are asked for are not there, or cannot compute what is asked for."""
-    if cfg.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator=gpu, but torch finds no CUDA GPU here. Use trainer.accelerator=auto or cpu, "
-            "or install a CUDA build of torch"
-        )
-    on_gpu = accelerator(cfg) == "gpu"
-    if on_gpu and cfg.devices > torch.cuda.device_count():
-        raise ConfigError(f"trainer.devices={cfg.devices}, but torch finds {torch.cuda.device_count()} GPUs here")
-    if cfg.strategy == "fsdp" and not on_gpu:
-        raise ConfigError("trainer.strategy=fsdp needs GPUs (Lightning 2.6 refuses it elsewhere). Use trainer=ddp_cpu")
-    if cfg.precision == "16-mixed" and accelerator(cfg) == "cpu":
-        raise ConfigError("trainer.precision=16-mixed needs a GPU; on the CPU use 32-true or bf16-mixed")
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:

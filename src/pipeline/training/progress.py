@@ -60,6 +60,10 @@ class EpochProgress(pl.Callback):
     def _steps_done(trainer: pl.Trainer) -> int:
         return trainer.global_step - trainer.current_epoch * loaders_of(trainer).steps_per_epoch
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the terminal its cursor back before anything is said."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._bar:
             self._bar.stop()

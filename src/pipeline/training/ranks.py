@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from pipeline.command import settle
 from pipeline.config.schema import TrainConfig
 from pipeline.errors import ConfigError, PipelineError, ProcessLost
 from pipeline.files import read_json, write_json
-from pipeline.processes import GRACE_S, end_with, settled
+from pipeline.forks.server import end_with
+from pipeline.processes import GRACE_S
 
 if TYPE_CHECKING:  # a process is tied to its parent before it spends seconds on importing torch
     from pipeline.training.classifier import OnEpoch, OnSteps
@@ -187,7 +189,7 @@ def main() -> None:
     from pipeline.config.check import validate
     from pipeline.training.fit import fit_processed
 
-    settled()
+    settle()
     work = Path(sys.argv[1])
     task = read_json(work / TASK)
     starter = Starter(json.loads(os.environ.pop(PIPES, "null")))
