@@ -6,13 +6,14 @@ PEERS := .venv/.peers
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PIP_COMPILE := pip-compile --quiet --strip-extras --generate-hashes --unsafe-package torch --unsafe-package pip --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line
 PYTEST_ARGS ?=
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 # DVC runs each stage with the `python` it finds first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers repro test lint ui serve demo docs bench lock clean
+.PHONY: help setup peers repro test test-all newest warm lint ui serve demo docs bench lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +41,20 @@ repro: $(READY) ## run what must run: configure, download, preprocess, train, ev
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 
-test: $(READY) ## run the tests; all of them: make test PYTEST_ARGS="-m 'not gpu' -n 2 --dist loadfile"
+test: $(READY) ## run the quick tests; what each change must pass: .ci/run
 	python -m pytest $(PYTEST_ARGS)
+
+test-all: $(PEERS) ## every case of every test, benchmarks in small, the newest dependencies: hours
+	PIPELINE_TESTS=all python -m pytest -m 'not gpu' $(PARALLEL) --timeout 1800
+	$(MAKE) newest
+
+newest: ## the quick tests with the newest dependencies that pyproject.toml allows, in .venv-newest
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,slurm,onnx,server]'
+	.venv-newest/bin/python -m pytest
+
+warm: $(READY) ## have a process ready that runs commands at once, where PIPELINE_WARM=1 is set
+	python -m pipeline.warm
 
 lint: $(READY) ## formatting, lint, types, who may import whom
 	ruff format --check .

@@ -33,7 +33,6 @@ from scipy.stats import ttest_ind
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.arrays import load_split
-from pipeline.evaluate import predict_log_probabilities
 from pipeline.model.portable import load_model
 from pipeline.model.predict import predict_log_probabilities
 from pipeline.stages.train import train

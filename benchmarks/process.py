@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pipeline.warm.server import TRAINING, import_those_there
+from pipeline.forks.server import TRAINING, import_those_there
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,23 @@
 """For all tests."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
 import pipeline  # noqa: F401  before anything imports torch: it decides how torch's threads wait
+import warm_process
 from pipeline.tracking.database import DATABASE, ensure_database
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that pytest-xdist's workers descend from
+        warm_process.announce()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        warm_process.dismiss()
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +26,25 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("empty_store")
     ensure_database(root)
     return root / DATABASE
+
+
+gc.disable()  # while all is imported: a seventh of the quick tests' time went into looking through it again and again
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(50_000)
+
+
+HEAVY = ("slow", "mnist", "browser", "ddp", "slurm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes first: of what begins last, no worker shall wait for much."""
+
+    def weight(path: Path) -> int:
+        return -sum(any(map(item.get_closest_marker, HEAVY)) for item in items if item.path == path)
+
+    weights = {path: weight(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: weights[item.path])

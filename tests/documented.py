@@ -67,7 +67,11 @@ ELSEWHERE = {
     "git clone … && cd …": "what a person did to read this",
     "git status": "tests/end_to_end/test_what_runs.py::test_the_same_commit_elsewhere_gives_the_same_bytes",
     "make test": "this very run",
-    "make test PYTEST_ARGS=\"-m 'not gpu' -n 2 --dist loadfile\"": "what .ci/run calls",
+    "make test-all": "hours",
+    "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+    "python -m pipeline.warm --stop":
+        "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+    "export PIPELINE_WARM=1": "tests/end_to_end/test_warm.py, with a folder",
     "make lint": "what .ci/run calls",
     "make peers": "what .ci/run calls",
     "make ui": "tests/tracking/test_ui.py::test_the_server_answers_slim_and_is_gone_after_sigint_and_sigterm",

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.forks.client import VARIABLE
 from pipeline.tracking import Store
+from warm_process import is_warm, run_forked, warmed
 
 ROOT = Path(__file__).parents[1]
 UNWATCHED = ("models/run.json", "metrics/train.json")
+OUTPUTS = ("data", "models", "metrics", "plots", "predictions", "reports")
+TIMEOUT_S = 280
 GIT_IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
 
 
@@ -34,6 +38,14 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """What stages have written, before a test."""
+
+    unwatched: Mapping[str, str]  # what neither git nor DVC keeps: file -> content
+    files: Mapping[Path, tuple[int, int]]  # size and time of every file that DVC keeps
+
+
+@dataclass(frozen=True)
 class Project:
     """A checkout that the test owns."""
 
@@ -41,18 +53,25 @@ class Project:
 
     def run(self, *command: str, cwd: Path | None = None, expect: int | None = 0, **env: str) -> Done:
         """Run a command as a person would who activated .venv; fail the test if it ends with another code."""
-        mine = self.environment() | env
-        done = subprocess.run(command, cwd=cwd or self.root, env=mine, capture_output=True, text=True, timeout=280)
-        text = done.stdout + done.stderr
-        assert expect is None or done.returncode == expect, f"{command}: exit code {done.returncode}\n{text}"
-        return Done(done.returncode, text)
+        mine, folder = self.environment(**env), cwd or self.root
+        if command[0] == "dvc" and is_warm(mine):
+            code, text = run_forked("dvc", command[1:], mine, folder, TIMEOUT_S)
+        else:
+            done = subprocess.run(command, cwd=folder, env=mine, capture_output=True, text=True, timeout=TIMEOUT_S)
+            code, text = done.returncode, done.stdout + done.stderr
+        assert expect is None or code == expect, f"{command}: exit code {code}\n{text}"
+        return Done(code, text)
 
     @contextmanager
     def started(self, *command: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-        """The same without waiting for it, output in pipes; Ctrl-C is not ignored, as it is by what a test runs in."""
+        """The same without waiting for it, output in pipes; Ctrl-C is not ignored, as it is by what a test runs in.
+
+        In processes of its own, for tests that look at these, unless env has PIPELINE_WARM.
+        """
         process = subprocess.Popen(
-            command, cwd=self.root, env=self.environment() | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            command, cwd=self.root, env=self.environment(**{VARIABLE: "0"} | env), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             yield process
@@ -60,11 +79,12 @@ class Project:
             process.kill()
             process.communicate()
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, **env: str) -> dict[str, str]:
+        """Commands are forks of the tests' warm process; PIPELINE_WARM="0": new processes."""
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "MLFLOW_"))}
         mine["PATH"] = f"{Path(sys.executable).parent}:{mine['PATH']}"
         mine["PYTHONPATH"] = str(self.root / "src")  # by hand: this copy's code, not that of the checkout under test
-        return mine
+        return warmed(mine | env)
 
     def copy(self, target: Path) -> Project:
         """Another project, as this one is now.
@@ -90,18 +110,20 @@ class Project:
         assert old in text, f"{file} has no {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
-    def unwatched(self) -> dict[str, str]:
-        """The files that stages write and neither git nor DVC keeps."""
-        return {name: (self.root / name).read_text(encoding="utf-8") for name in UNWATCHED}
+    def outputs(self) -> Outputs:
+        unwatched = {name: (self.root / name).read_text(encoding="utf-8") for name in UNWATCHED}
+        files = (path for name in OUTPUTS for path in (self.root / name).rglob("*") if path.is_file())
+        return Outputs(unwatched, {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files})
 
-    def back_to_commit(self, unwatched: Mapping[str, str]) -> None:
+    def back_to_commit(self, before: Outputs) -> None:
         """Undo what a test changed and remove what it made; outputs come from DVC's cache."""
         self.git("checkout", "--quiet", "--force", "main")
         self.git("clean", "--quiet", "--force", "-d")
         for made in ("outputs", "multirun", ".pipeline/checkpoints"):
             shutil.rmtree(self.root / made, ignore_errors=True)
-        self.run("dvc", "checkout", "--force")
-        for name, text in unwatched.items():
+        if not all((self.root / name).exists() for name in UNWATCHED) or self.outputs().files != before.files:
+            self.run("dvc", "checkout", "--force")  # a second
+        for name, text in before.unwatched.items():
             (self.root / name).write_text(text, encoding="utf-8")
 
     @property
@@ -136,6 +158,7 @@ def copy_of_the_checkout(target: Path) -> Path:
 def make_project(target: Path) -> Project:
     project = Project(copy_of_the_checkout(target))
     project.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 2")  # a training takes a second
+    project.edit("conf/evaluate/default.yaml", "num_robustness_images: 2000", "num_robustness_images: 100")
     project.git("init", "--quiet", "--initial-branch", "main")
     project.commit_all("start")
     return project

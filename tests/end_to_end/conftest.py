@@ -21,6 +21,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(ready: Project) -> Iterator[Project]:
     """The ready project, put back after each test."""
-    unwatched = ready.unwatched()
+    before = ready.outputs()
     yield ready
-    ready.back_to_commit(unwatched)
+    ready.back_to_commit(before)

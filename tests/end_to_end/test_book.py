@@ -42,6 +42,7 @@ def test_the_book_s_network_gets_the_book_s_accuracy(project: Project) -> None:
 
 @pytest.mark.mnist
 @needs_fashion
+@pytest.mark.long
 def test_fashion_mnist_from_published_files_and_from_pictures(project: Project, tmp_path: Path) -> None:
     """From IDX files on a mirror of one's own, and a fifth of the same images as a folder of PNGs."""
     (tmp_path / "fashion_mnist").symlink_to(FASHION)

@@ -110,6 +110,7 @@ def test_two_machines_by_torchrun_are_one_training(project: Project, one_device:
     assert_one_finished_training(project, one_device, texts)
 
 
+@pytest.mark.long
 def test_two_processes_of_srun_are_one_training(project: Project, one_device: Path) -> None:
     """SLURM is simulated by the variables that srun sets."""
     srun = {
@@ -172,6 +173,9 @@ def test_a_mistake_under_torchrun_is_told_once(project: Project, words: tuple[st
 # ---------------------------------------------------------------- endings
 
 
+LOADING = "train: loading torch, Lightning and MLflow\n"
+
+
 @contextmanager
 def amid_training(project: Project, *command: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A training that would go on for hours, after its second epoch, and the two processes that compute.
@@ -204,11 +208,12 @@ def test_a_killed_process_fails_the_run(project: Project) -> None:
         code, said = ended(process)
 
     reason = "process 1 of 2 was killed by SIGKILL; the others were ended"
-    assert (code, said) == (1, f"train: error: {reason}\n")
+    assert (code, said) == (1, f"{LOADING}train: error: {reason}\n")
     assert new["run"].info.status == "FAILED"
     assert reason in new["run"].data.tags["exit.reason"]
 
 
+@pytest.mark.long
 def test_a_killed_process_of_torchrun_fails_the_run(project: Project) -> None:
     """The first process loses its connection, and torchrun sends it a SIGTERM on top: FAILED all the same."""
     with one_new_run(project) as new, amid_training(project, *ON_TWO, "-m", "pipeline.train") as (process, computing):
@@ -227,10 +232,12 @@ def test_an_interrupted_training_is_killed(project: Project) -> None:
         process.send_signal(signal.SIGINT)
         code, said = ended(process)
 
-    assert (code, said) == (130, "train: interrupted; by hand the same command starts anew, under DVC it goes on\n")
+    anew = "train: interrupted; by hand the same command starts anew, under DVC it goes on\n"
+    assert (code, said) == (130, f"{LOADING}{anew}")
     assert (new["run"].info.status, new["run"].data.tags["exit.reason"]) == ("KILLED", "SIGINT")
 
 
+@pytest.mark.long
 def test_an_interrupted_torchrun_is_killed(project: Project) -> None:
     """All processes get the signal; the first one marks its run before the others are gone."""
     with one_new_run(project) as new, amid_training(project, *ON_TWO, "-m", "pipeline.train") as (process, _):

@@ -16,6 +16,7 @@ import optuna
 import psutil
 import pytest
 
+from lanes import long
 from pipeline.sweeps.known import sweeps
 from pipeline.sweeps.storage import open_storage
 from pipeline.tracking import Store
@@ -113,6 +114,7 @@ def test_pruned_trials_end_early_and_say_so(project: Project) -> None:
     assert found.study.best_value == pytest.approx(best.metrics["kept_val_loss"], abs=1e-12)
 
 
+@pytest.mark.long
 def test_a_label_is_short_and_its_override_exact(project: Project) -> None:
     project.run(*SEARCH, LR, "hydra.sweeper.n_trials=1", "trainer.num_epochs=1", "hydra.sweeper.seed=3")
     found = Found(project)
@@ -123,6 +125,7 @@ def test_a_label_is_short_and_its_override_exact(project: Project) -> None:
     assert f"optimizer.lr={trial.params['optimizer.lr']!r}" in job.tags["sweep.words"]
 
 
+@pytest.mark.long
 @pytest.mark.ddp
 def test_trials_on_two_devices_are_pruned_together(project: Project) -> None:
     """Both processes stop after the same epoch; one run a trial."""
@@ -139,7 +142,9 @@ def test_trials_on_two_devices_are_pruned_together(project: Project) -> None:
 # ---------------------------------------------------------------- cut short
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, long(signal.SIGINT), long(signal.SIGTERM)], ids=lambda one: one.name
+)
 def test_a_search_that_was_ended_goes_on(number: signal.Signals, project: Project) -> None:
     """No process and no run is left over; then n_trials in all, and each trial has one run."""
     words = (LR, "trainer.num_epochs=40", f"hydra.sweeper.seed={number}")  # another search for each signal
@@ -200,7 +205,7 @@ def test_a_failed_trial_costs_itself(project: Project) -> None:
 # ---------------------------------------------------------------- ways to search
 
 
-@pytest.mark.parametrize("sampler", ["cmaes", "grid"])  # the others: tests/sweeps/test_study.py
+@pytest.mark.parametrize("sampler", [long("cmaes"), "grid"])  # the others: tests/sweeps/test_study.py
 def test_a_sampler_searches(sampler: str, project: Project) -> None:
     space = ("optimizer.lr=1e-3,1e-2", "model.units=16,32") if sampler == "grid" else (LR, "model.units=range(8,33)")
     project.run(*SEARCH, *space, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=4", "trainer.num_epochs=1")
@@ -234,6 +239,7 @@ def test_choices_of_a_group_and_seeds(project: Project) -> None:
         assert trial.value == pytest.approx(sum(row.metrics["kept_val_loss"] for row in both) / 2, abs=1e-9)
 
 
+@pytest.mark.long
 def test_another_launcher_gets_batches(project: Project) -> None:
     """Hydra's own, in this process, with pruning; done trials are not run again."""
     words = (*SEARCH[:-1], "hydra/launcher=basic", "optimizer.lr=tag(log,interval(1e-5,3e-1))", *PRUNED)

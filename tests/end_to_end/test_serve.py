@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanes import number
 from pipeline.model.predict import predict_log_probabilities
 from pipeline.prediction.models import find_model
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_listens
 
 pytestmark = pytest.mark.slow
-NUM_MALFORMED = 10_000
+NUM_MALFORMED = number(1_000, 10_000)
 JSON = "application/json"
 
 

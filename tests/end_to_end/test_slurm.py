@@ -190,6 +190,7 @@ def test_a_cancelled_job_goes_on_with_the_same_command(project: Project, slurm: 
     assert steps_of(project, after) == list(range(60))
 
 
+@pytest.mark.long
 def test_a_job_that_slurm_puts_back_goes_on_by_itself(project: Project, slurm: dict[str, str]) -> None:
     """As when it is preempted: the sweep waits for it, and all is in one run."""
     with project.started(*SWEEP, "model.units=16", "trainer.num_epochs=60", **slurm) as process:
@@ -209,6 +210,7 @@ def test_a_job_that_slurm_puts_back_goes_on_by_itself(project: Project, slurm: d
     assert steps_of(project, job) == list(range(60))
 
 
+@pytest.mark.long
 def test_a_killed_job_costs_only_itself(project: Project, slurm: dict[str, str], tmp_path: Path) -> None:
     """SLURM's accounts tell submitit, which gives up all of its jobs; the sweep waits for the others all the same."""
     (tmp_path / "sacct").write_text(SACCT)
@@ -243,6 +245,7 @@ def test_ctrl_c_cancels_the_jobs(project: Project, slurm: dict[str, str]) -> Non
     assert queued(slurm) == []
 
 
+@pytest.mark.long
 def test_jobs_of_a_killed_sweep_are_not_started_twice(project: Project, slurm: dict[str, str]) -> None:
     """They go on without it; until the queue is empty the same command says so and starts nothing."""
     words = (*SWEEP, "model.units=16,32", ENDLESS)

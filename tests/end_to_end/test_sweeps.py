@@ -25,8 +25,11 @@ import psutil
 import pytest
 from sweep_faults import PROBE, WAITS, inject
 
+from lanes import long
+from pipeline.forks.client import VARIABLE
 from project_maker import Project
 from training.ranks_makers import lives
+from warm_process import FOLDER
 
 pytestmark = pytest.mark.slow
 TRAIN = (sys.executable, "-m", "pipeline.train")
@@ -133,7 +136,7 @@ def at_work(project: Project) -> list[psutil.Process]:
 
 @contextmanager
 def started(project: Project, *words: str, **environment: str) -> Iterator[Sweeping]:
-    with project.started("setsid", *words, **environment) as process:
+    with project.started("setsid", *words, **{VARIABLE: os.environ[FOLDER]} | environment) as process:
         yield Sweeping(project, process)
 
 
@@ -274,8 +277,8 @@ class Interrupted:
 def interrupted(make: Make) -> Interrupted:
     project = make("interrupted")
 
-    def cut_short(how: Callable[[Sweeping], None]) -> After:
-        with started(project, *ENDLESS, FAULTS=WAITING) as sweeping:
+    def cut_short(how: Callable[[Sweeping], None], **environment: str) -> After:
+        with started(project, *ENDLESS, FAULTS=WAITING, **environment) as sweeping:
             sweeping.wait_until(2)
             how(sweeping)
             return sweeping.ended()
@@ -284,8 +287,8 @@ def interrupted(make: Make) -> Interrupted:
         project,
         ctrl_c=cut_short(lambda sweeping: os.killpg(sweeping.process.pid, signal.SIGINT)),
         sigterm=cut_short(lambda sweeping: sweeping.process.terminate()),
-        sigkill=cut_short(lambda sweeping: sweeping.process.kill()),
-        server=cut_short(lambda sweeping: sweeping.server().kill()),
+        sigkill=cut_short(lambda sweeping: sweeping.process.kill(), **{VARIABLE: "0"}),
+        server=cut_short(lambda sweeping: sweeping.server().kill(), **{VARIABLE: "0"}),
         whole=done(project, *ENDLESS),
     )
 
@@ -506,7 +509,7 @@ def val_losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize(("launcher", "optimizers"), [("process", ["rmsprop", "adam"]), ("basic", ["adam"])])
+@pytest.mark.parametrize(("launcher", "optimizers"), [("process", ["rmsprop", "adam"]), long("basic", ["adam"])])
 def test_each_job_has_its_own_devices_and_optimizer(make: Make, launcher: str, optimizers: list[str]) -> None:
     """Under Hydra's own launcher too, where one process trains all jobs."""
     project = make("devices")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.sweeps.server import IMPORTED_LATER
+from pipeline.forks.server import TRAINING, import_those_there
 from pipeline.training import batches, checkpoints
 
 STAGE, SEED, NUM_KILLS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -58,8 +58,7 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-for name in (f"pipeline.{STAGE}", *IMPORTED_LATER):
-    importlib.import_module(name)
+import_those_there(f"pipeline.stages.{STAGE}", *TRAINING)
 chance = random.Random(SEED)
 lives = []
 while True:

@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.processes import settled
-from pipeline.sweeps.server import IMPORTED_LATER
+from pipeline.command import settle
+from pipeline.forks.server import OTHERS, TRAINING, import_those_there
 
-AND_LATER = ("pipeline.stage", "mlxtend.data", "hydra", "cleanlab.filter")
+OF_OURS = ("pipeline.stage", "pipeline.stages.train", "pipeline.stages.evaluate", "pipeline.data.same")
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
 
 
@@ -38,9 +38,8 @@ def live(job: dict[str, Any], log: int) -> None:
     importlib.import_module(f"pipeline.{job['stage']}").main()
 
 
-for name in (*(f"pipeline.{stage}" for stage in STAGES), *IMPORTED_LATER, *AND_LATER):
-    importlib.import_module(name)
-settled()
+import_those_there(*(f"pipeline.{stage}" for stage in STAGES), *OF_OURS, *TRAINING, *OTHERS)
+settle()
 for line in sys.stdin:
     with tempfile.TemporaryFile() as log:
         pid = os.fork()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lanes import long
 from pipeline.files import sha256_of
 from pipeline.recording import MODEL_TAG
 from project_maker import Project
@@ -47,7 +48,9 @@ def test_by_hand_as_under_dvc(project: Project, prepared: Project, tmp_path: Pat
     assert weights.read_bytes() == (project.root / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize(("launcher", "order"), [("n_jobs=1", "0,1,2"), ("n_jobs=3", "2,1,0"), ("basic", "2,1,0")])
+@pytest.mark.parametrize(
+    ("launcher", "order"), [long("n_jobs=1", "0,1,2"), ("n_jobs=3", "2,1,0"), long("basic", "2,1,0")]
+)
 def test_in_a_sweep_whatever_the_order_of_jobs(
     project: Project, prepared: Project, tmp_path: Path, launcher: str, order: str
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from tracking_makers import Serve, make_images
 
+import pipeline
 from pipeline.tracking import Store
 from pipeline.tracking.database import DATABASE
 
@@ -132,3 +135,17 @@ def test_what_would_freeze_something_wrong_into_the_model_is_refused(
     with store.run("mnist", "one") as run, pytest.raises(ValueError, match=message):
         run.model(module, make_images(rows), name="dense", requirements=["torch"])
     assert len(store.client.search_logged_models([store.experiment("mnist")])) == 0
+
+
+def test_a_warning_after_a_model_was_logged_is_still_shown(tmp_path: Path) -> None:
+    """mlflow.pytorch gives the root logger a handler and the level ERROR when it is imported first."""
+    script = (
+        "import logging\nfrom pipeline.forks.server import import_those_there\nimport_those_there('mlflow.pytorch')\n"
+        "logging.getLogger('pipeline').warning('seen')\nprint(logging.getLogger().handlers)"
+    )
+    source = str(Path(pipeline.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr.splitlines()[-1]) == ("[]\n", "seen")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from data_makers import preprocess_config, write_raw
 from pipeline.preprocess import preprocess
-from pipeline.train import fit_in_processes
+from pipeline.stages.train import fit_in_processes
 from pipeline.training.fit import fit_processed
 from training.training_makers import Trained, digits, small_config
 

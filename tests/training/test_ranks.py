@@ -61,7 +61,7 @@ def test_two_processes_compute_what_one_does(whole: Trained, processed: Path, tm
         # the last batch of an epoch has 43
         (2, {"trainer.batch_size": 64, "optimizer": SGD | {"momentum": 0.9}, "trainer.gradient_clip_norm": 0.5}, 32),
         # the last batch has 1: two of the processes have nothing to do in it
-        (3, {"trainer.batch_size": 501, "scheduler": COSINE}, 6),
+        pytest.param(3, {"trainer.batch_size": 501, "scheduler": COSINE}, 6, marks=pytest.mark.long),
     ],
     ids=["2-sgd", "3-rmsprop"],
 )
@@ -107,6 +107,7 @@ def test_10007_samples_on_2_processes_are_10007(tmp_path: Path) -> None:
     assert sorted(out.splitlines()) == ["0 5003 10007", "1 5004 10007"]  # number, own, of all
 
 
+@pytest.mark.long
 def test_processes_draw_different_noise(tmp_path: Path) -> None:
     """All samples are one sample, so only dropout tells the processes apart.
 
@@ -146,6 +147,7 @@ def test_a_training_cut_short_ends_with_the_same_weights(whole: Trained, process
     assert resumed.fit.history == whole.fit.history
 
 
+@pytest.mark.long
 def test_a_training_killed_amid_an_epoch_goes_on_within_it(tmp_path: Path) -> None:
     """Each process with what it had counted itself. An epoch is 14 chunks, and is saved before the ninth."""
     processed = processed_folder(tmp_path, 800_000, 200)
@@ -199,6 +201,7 @@ def test_a_diverging_training_is_one_message(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_a_process_that_raises_shows_its_traceback_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """And not that of the other one, which only lost its connection: a single label that there is no class for."""
     processed = processed_folder(tmp_path, 30, 6)
