@@ -44,7 +44,7 @@ HEAVY = {"torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "mlfl
 BY_HYDRA = ("download", "preprocess", "train", "evaluate")
 
 
-def ended(tmp_path: Path, command: str, *words: str) -> tuple[int, str, set[str]]:
+def ended(command: str, *words: str) -> tuple[int, str, set[str]]:
     """Exit code, what was said, and the packages that were imported, of `python -m pipeline.COMMAND WORDS`."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"pipeline.{command}", *words], cwd=ROOT, text=True, check=False,
@@ -57,10 +57,10 @@ def ended(tmp_path: Path, command: str, *words: str) -> tuple[int, str, set[str]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mistake_is_answered_before_anything_slow_is_imported(command: str, tmp_path: Path) -> None:
+def test_a_mistake_is_answered_before_anything_slow_is_imported(command: str) -> None:
     """A key that is misspelt, or an argument that is none."""
     words = ("trainer.num_epoch=3",) if command in BY_HYDRA else ("--no-such-switch",)
-    code, said, imported = ended(tmp_path, command, *words)
+    code, said, imported = ended(command, *words)
 
     assert code != 0
     assert "Traceback" not in said
@@ -68,8 +68,8 @@ def test_a_mistake_is_answered_before_anything_slow_is_imported(command: str, tm
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_imports_nothing_slow(command: str, tmp_path: Path) -> None:
-    code, said, imported = ended(tmp_path, command, "--help")
+def test_help_imports_nothing_slow(command: str) -> None:
+    code, said, imported = ended(command, "--help")
 
     assert code == (1 if command == "configure" else 0), said
     assert imported.isdisjoint(HEAVY)
@@ -88,9 +88,9 @@ def test_help_imports_nothing_slow(command: str, tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_the_settings_of_a_training_are_checked_before_anything_slow_is_imported(
-    words: tuple[str, ...], tmp_path: Path
+    words: tuple[str, ...],
 ) -> None:
-    code, said, imported = ended(tmp_path, "train", *words)
+    code, said, imported = ended("train", *words)
 
     assert code == (0 if words[0] == "--cfg" else 2), said
     assert imported.isdisjoint(HEAVY)
@@ -98,7 +98,7 @@ def test_the_settings_of_a_training_are_checked_before_anything_slow_is_imported
 
 def test_what_is_slow_to_import_is_named_first(tmp_path: Path) -> None:
     """On stderr, so that a pipe gets the answer alone."""
-    code, said, imported = ended(tmp_path, "predict", "nothing.png", f"model={tmp_path}/no-model")
+    code, said, imported = ended("predict", "nothing.png", f"model={tmp_path}/no-model")
 
     assert code == 2
     assert said.startswith("predict: loading torch and MLflow\n")
@@ -120,7 +120,7 @@ corrected([over_images(right, ~right).p, 0.5])
     assert imported_by(code).isdisjoint({"scipy", "statsmodels", "numba", "torch"})
 
 
-def test_a_network_that_answers_needs_no_numba(tmp_path: Path) -> None:
+def test_a_network_that_answers_needs_no_numba() -> None:
     code = """
 import numpy as np, torch
 from pipeline.model.dense import DenseNetwork, InputSpec
