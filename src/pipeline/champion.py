@@ -15,6 +15,7 @@ from pipeline.command import described, explained, load
 from pipeline.errors import ConfigError
 from pipeline.places import project_root
 from pipeline.prediction.words import wide_console
+from pipeline.start import run
 from pipeline.tracking import Store
 from pipeline.tracking.registry import DECISION_TAG, Registry, Version
 
@@ -93,4 +94,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

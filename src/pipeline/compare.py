@@ -21,6 +21,7 @@ from pipeline.comparison.verdict import Comparison, as_json, compare
 from pipeline.comparison.wording import accuracy, amount, evidence, headline, some
 from pipeline.files import write_json, write_text
 from pipeline.places import project_root
+from pipeline.start import run
 from pipeline.tracking import Store
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -99,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ from pipeline.config.schema import Config
 from pipeline.data.own import OWN, own_data
 from pipeline.files import atomic_file, write_json, write_text
 from pipeline.places import project_root
+from pipeline.start import run
 
 MAX_VALUE_CHARS = 60  # the digests of published files would fill the screen
 
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

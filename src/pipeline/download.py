@@ -17,6 +17,7 @@ from pipeline.data.source import RawFile, RawNote
 from pipeline.errors import DataContractError
 from pipeline.files import atomic_folder
 from pipeline.places import Places
+from pipeline.start import run
 
 
 def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeout_s: float = TIMEOUT_S) -> None:
@@ -93,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.command import load
 from pipeline.config.schema import EvaluateConfig
 from pipeline.stage import run_stage
+from pipeline.start import run
 
 
 def work() -> Callable[..., Any]:
@@ -27,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from pipeline.command import described, explained, load
 from pipeline.errors import ConfigError
 from pipeline.places import project_root
 from pipeline.prediction.words import model_named
+from pipeline.start import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,4 +35,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.places import project_root
 from pipeline.prediction.samples import Sample, batches
 from pipeline.prediction.words import model_named, wide_console
+from pipeline.start import run
 
 if TYPE_CHECKING:
     from pipeline.model.portable import Portable
@@ -161,4 +162,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

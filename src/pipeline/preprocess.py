@@ -19,6 +19,7 @@ from pipeline.data.write import SPLITS, Assignment, require_room, write_splits
 from pipeline.errors import DataContractError
 from pipeline.files import atomic_folder
 from pipeline.places import Places
+from pipeline.start import run
 
 
 def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -30,6 +30,7 @@ from pipeline.origin import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
 from pipeline.places import Places, project_root
 from pipeline.reproduction.environment import environment
 from pipeline.stage import visible
+from pipeline.start import run
 from pipeline.sweeps.known import ID_TAG, called, newest_in_words, sweeps
 from pipeline.tracking import MODEL_TAG, RunRow, Store
 
@@ -220,4 +221,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ from pipeline.origin import code_sha256
 from pipeline.places import project_root
 from pipeline.reproduction.environment import environment, same_threads
 from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
+from pipeline.start import run
 from pipeline.tracking import MODEL_TAG, RunRow, Store
 
 SHORTEST_ID = 6
@@ -134,4 +135,4 @@ def conclude(console: Console, checks: Sequence[Check]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from pipeline.command import described, explained, load
 from pipeline.places import project_root
 from pipeline.prediction.served import Served, served_model
 from pipeline.prediction.words import model_named, port
+from pipeline.start import run
 
 PORT = 5001
 
@@ -42,4 +43,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.command import load
 from pipeline.config.schema import TrainConfig
 from pipeline.stage import run_stage
+from pipeline.start import run
 
 
 def work() -> Callable[..., Any]:
@@ -43,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.command import described, explained
 from pipeline.errors import PipelineError
 from pipeline.forks.client import IDLE_S, VARIABLE, pid_of, place, reason_to_stay_cold, start
+from pipeline.start import run
 
 READY_WITHIN_S = 300
 POLL_S = 0.05
@@ -76,4 +77,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

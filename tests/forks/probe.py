@@ -1,12 +1,18 @@
 """A command that tells what a process sees of the world, as JSON. It needs nothing but the standard library."""
 
+import atexit
 import json
 import os
 import random
 import resource
 import signal
 import sys
+import threading
+import time
+import weakref
 from pathlib import Path
+
+from pipeline.start import run
 
 
 def seen() -> dict[str, object]:
@@ -30,7 +36,7 @@ def seen() -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
     random_number = random.random()
     print(json.dumps(seen() | {"random": random_number}))
     match sys.argv[1:]:
@@ -45,3 +51,11 @@ if __name__ == "__main__":
             os.kill(os.getpid(), int(number))
         case ["interrupt"]:
             raise KeyboardInterrupt
+        case ["last_words"]:
+            atexit.register(print, "atexit")
+            weakref.finalize(seen, print, "finalized")
+            threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+
+
+if __name__ == "__main__":
+    run(main)

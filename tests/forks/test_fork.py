@@ -121,7 +121,16 @@ def test_an_open_file_is_handed_over(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("exit", "0"), ("exit", "3"), ("exit_words",), ("raise",), ("interrupt",), ("killed", "9"), ("killed", "15")],
+    [
+        ("exit", "0"),
+        ("exit", "3"),
+        ("exit", "259"),
+        ("exit_words",),
+        ("raise",),
+        ("interrupt",),
+        ("killed", "9"),
+        ("killed", "15"),
+    ],
     ids=" ".join,
 )
 def test_it_ends_as_a_process_of_its_own_does(run: Run, arguments: tuple[str, ...]) -> None:
@@ -130,6 +139,29 @@ def test_it_ends_as_a_process_of_its_own_does(run: Run, arguments: tuple[str, ..
 
     assert warm.returncode == cold.returncode
     assert warm.stderr.splitlines()[-1:] == cold.stderr.splitlines()[-1:]
+
+
+def test_its_last_words_are_heard(run: Run) -> None:
+    """Modules are not taken apart at its end; all else that Python does there is done."""
+    cold, warm = (run(how, "last_words") for how in (False, True))
+
+    assert warm.returncode == cold.returncode == 0
+    assert set(warm.stdout.split()[-3:]) == set(cold.stdout.split()[-3:]) == {"thread", "atexit", "finalized"}
+
+
+def into_a_pipe_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.close(reading)
+
+
+@pytest.mark.parametrize(("unbuffered", "code"), [("", 120), ("1", 1)], ids=["at its end", "at once"])
+def test_what_cannot_be_written_is_an_error(run: Run, unbuffered: str, code: int) -> None:
+    options = {"preexec_fn": into_a_pipe_that_nobody_reads, "env": {"PYTHONUNBUFFERED": unbuffered}}
+    cold, warm = (run(how, **options) for how in (False, True))
+
+    assert warm.returncode == cold.returncode == code
+    assert warm.stderr.splitlines()[-1] == cold.stderr.splitlines()[-1] == "BrokenPipeError: [Errno 32] Broken pipe"
 
 
 def test_forks_draw_different_random_numbers(run: Run) -> None:

@@ -43,7 +43,7 @@ LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 def hand_over() -> None:
     """Does not return if a warm process did the work. Where there is none, says so and starts one for the next time."""
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-    if os.environ.pop(FORK, None) == str(os.getpid()) or os.environ[VARIABLE] == "0" or module in NEVER:
+    if os.environ[VARIABLE] == "0" or module in NEVER:
         return
     if reason := reason_to_stay_cold(os.environ, sys.orig_argv):
         print(f"not in a warm process: {reason}", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from pipeline.files import write_text
 from pipeline.places import project_root
 from pipeline.reference.sources import Line, Sources, about, begins_with, class_fields, yaml_lines
 from pipeline.reference.words import annotation_words, type_words, without_values
+from pipeline.start import run
 
 PAGE = "docs/configuration.md"
 INTRODUCTION = """\
@@ -155,4 +156,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pipeline.command import load
 from pipeline.errors import PipelineError
 from pipeline.places import project_root
+from pipeline.start import run
 from pipeline.tracking.replica import Replica, reason, server_from, shown
 from pipeline.tracking.store import Store
 
@@ -69,7 +70,7 @@ def sync_all(store: Store, server: str) -> tuple[int, int, int]:
 
 if __name__ == "__main__":
     try:
-        main()
+        run(main)
     except PipelineError as error:
         print(f"tracking: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

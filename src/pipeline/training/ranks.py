@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, PipelineError, ProcessLost
 from pipeline.files import read_json, write_json
 from pipeline.forks.server import end_with
 from pipeline.processes import GRACE_S
+from pipeline.start import run
 
 if TYPE_CHECKING:  # a process is tied to its parent before it spends seconds on importing torch
     from pipeline.training.classifier import OnEpoch, OnSteps
@@ -229,4 +230,4 @@ class Starter:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
