@@ -54,11 +54,14 @@ class Project:
     def run(self, *command: str, cwd: Path | None = None, expect: int | None = 0, **env: str) -> Done:
         """Run a command as a person would who activated .venv; fail the test if it ends with another code."""
         mine, folder = self.environment(**env), cwd or self.root
-        if command[0] == "dvc" and is_warm(mine):
-            code, text = run_forked("dvc", command[1:], mine, folder, TIMEOUT_S)
-        else:
-            done = subprocess.run(command, cwd=folder, env=mine, capture_output=True, text=True, timeout=TIMEOUT_S)
-            code, text = done.returncode, done.stdout + done.stderr
+        match command if is_warm(mine) else ():
+            case ("dvc", *arguments):
+                code, text = run_forked("dvc", arguments, mine, folder, TIMEOUT_S)
+            case ("python" | sys.executable, "-m", module, *arguments):
+                code, text = run_forked(module, arguments, mine, folder, TIMEOUT_S)
+            case _:
+                done = subprocess.run(command, cwd=folder, env=mine, capture_output=True, text=True, timeout=TIMEOUT_S)
+                code, text = done.returncode, done.stdout + done.stderr
         assert expect is None or code == expect, f"{command}: exit code {code}\n{text}"
         return Done(code, text)
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lanes import long
 from project_maker import Project
 from tracking.tracking_makers import free_port
 from training.ranks_makers import command_of, none_left
@@ -155,8 +156,8 @@ def assert_one_finished_training(project: Project, one_device: Path, texts: list
             ("pipeline.train", "trainer=ddp_cpu", "trainer.devices=4"),
             "train: error: torchrun started 2 processes, but trainer.devices=4 on trainer.num_nodes=1 is 4.",
         ),
-        (("pipeline.train", "-m", "seed=0,1"), "train: error: torchrun starts the processes of one training."),
-        (("pipeline.evaluate",), "evaluate: error: torchrun started 2 processes, but this stage is one process"),
+        long(("pipeline.train", "-m", "seed=0,1"), "train: error: torchrun starts the processes of one training."),
+        long(("pipeline.evaluate",), "evaluate: error: torchrun started 2 processes, but this stage is one process"),
     ],
     ids=["number", "sweep", "evaluate"],
 )

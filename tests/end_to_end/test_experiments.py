@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lanes import long
 from pipeline.config.compose import compose_yaml
 from project_maker import Project
 
@@ -45,11 +46,11 @@ def test_an_experiment_file_is_chosen_by_its_name(project: Project) -> None:
     ("override", "said"),
     [
         ("trainer.num_epoch=3", "Did you mean trainer.num_epochs"),
-        ("+trainr.num_epochs=3", "trainr: there is no such key. Did you mean trainer"),
-        ("optimizer.lr=fast", "optimizer.lr: input should be a valid number, found 'fast'"),
+        long("+trainr.num_epochs=3", "trainr: there is no such key. Did you mean trainer"),
+        long("optimizer.lr=fast", "optimizer.lr: input should be a valid number, found 'fast'"),
         ("optimizer._target_=os.system", "'os.system' is not on the list"),
-        ("data.validation_fraction=0.0", "trainer.keep=best needs a validation split"),
-        ("+model.size=3", "rename it"),
+        long("data.validation_fraction=0.0", "trainer.keep=best needs a validation split"),
+        long("+model.size=3", "rename it"),
     ],
 )
 def test_a_mistake_stops_before_any_data_is_read(project: Project, override: str, said: str) -> None:

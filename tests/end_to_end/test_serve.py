@@ -44,9 +44,9 @@ class Server:
             raise
 
 
-@pytest.fixture
-def server(project: Project) -> Iterator[Server]:
-    port = free_port()
+@pytest.fixture(scope="module")
+def server(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    project, port = ready.copy(tmp_path_factory.mktemp("serve") / "work"), free_port()
     with project.started(sys.executable, "-m", "pipeline.serve", "--port", str(port)) as process:
         assert process.stdout is not None
         said = [process.stdout.readline(), process.stdout.readline()]

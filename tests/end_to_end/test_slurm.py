@@ -122,6 +122,7 @@ def test_a_sweep_on_slurm_is_a_parent_with_its_children(project: Project, slurm:
     assert project.status == ""
 
 
+@pytest.mark.long
 def test_slurm_starts_the_processes_of_each_training(project: Project, slurm: dict[str, str]) -> None:
     """Two tasks are one training: one run, one folder, and the numbers of one device to 1e-5."""
     one_device = history(project.root / "plots/history.csv")
@@ -155,6 +156,7 @@ def test_srun_starts_the_processes_of_one_training(project: Project, slurm: dict
 # ---------------------------------------------------------------- how jobs end
 
 
+@pytest.mark.long
 def test_a_failed_job_costs_only_itself_and_is_not_run_again(project: Project, slurm: dict[str, str]) -> None:
     """The second start of the same command runs nothing and says the same."""
     words = (*SWEEP, "optimizer.lr=1e-3,1e30")
@@ -173,7 +175,7 @@ def test_a_failed_job_costs_only_itself_and_is_not_run_again(project: Project, s
 
 def test_a_cancelled_job_goes_on_with_the_same_command(project: Project, slurm: dict[str, str]) -> None:
     """scancel ends both of its tasks (KILLED), and the sweep hears of it. Then it goes on in its own run."""
-    words = (*SWEEP, *ON_TWO, "trainer.num_epochs=60")
+    words = (*SWEEP, *ON_TWO, "trainer.num_epochs=24")
     with project.started(*words, **slurm) as process:
         amid_epochs(project, "*")
         said(slurm, "scancel", *queued(slurm))
@@ -187,7 +189,7 @@ def test_a_cancelled_job_goes_on_with_the_same_command(project: Project, slurm: 
     again, (after,) = family(project)
     assert (again.run_id, after.run_id) == (parent.run_id, before.run_id)
     assert (again.status, after.status) == ("FINISHED", "FINISHED")
-    assert steps_of(project, after) == list(range(60))
+    assert steps_of(project, after) == list(range(24))
 
 
 @pytest.mark.long

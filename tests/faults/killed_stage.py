@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.forks.server import TRAINING, import_those_there
+from pipeline.forks.server import TRAINING, import_those_there, leave
 from pipeline.training import batches, checkpoints
 
 STAGE, SEED, NUM_KILLS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -66,7 +66,7 @@ while True:
     pid = os.fork()
     if pid == 0:
         live()
-        sys.exit()
+        leave(0)
     number = len(lives)
     if number < NUM_KILLS:
         if number >= NUM_KILLS * 2 // 3:

@@ -11,11 +11,12 @@ import os
 import resource
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
 from pipeline.command import settle
-from pipeline.forks.server import OTHERS, TRAINING, import_those_there
+from pipeline.forks.server import OTHERS, TRAINING, import_those_there, leave, status_of
 
 OF_OURS = ("pipeline.stage", "pipeline.stages.train", "pipeline.stages.evaluate", "pipeline.data.same")
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
@@ -38,14 +39,25 @@ def live(job: dict[str, Any], log: int) -> None:
     importlib.import_module(f"pipeline.{job['stage']}").main()
 
 
+def ended(job: dict[str, Any], log: int) -> int:
+    """Its exit status."""
+    try:
+        live(job, log)
+    except SystemExit as end:
+        return status_of(end.code)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 import_those_there(*(f"pipeline.{stage}" for stage in STAGES), *OF_OURS, *TRAINING, *OTHERS)
 settle()
 for line in sys.stdin:
     with tempfile.TemporaryFile() as log:
         pid = os.fork()
         if pid == 0:
-            live(json.loads(line), log.fileno())
-            sys.exit()
+            leave(ended(json.loads(line), log.fileno()))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         log.seek(0)
         print(json.dumps([code, log.read().decode()]), flush=True)

@@ -38,6 +38,7 @@ from data_makers import (
     tree,
     write_raw,
 )  # fmt: skip
+from lanes import long
 from pipeline import ui
 from pipeline.config.compose import compose_yaml
 from pipeline.data.arrays import load_split
@@ -217,10 +218,13 @@ def test_a_name_in_hydras_settings_is_refused(how: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("multirun", [[], ["-m"]], ids=["one", "several"])
-@pytest.mark.parametrize("how", CALLS)
+@pytest.mark.parametrize(
+    ("how", "multirun"),
+    [*((how, ()) for how in CALLS), (next(iter(CALLS)), ("-m",)), *(long(how, ("-m",)) for how in list(CALLS)[1:])],
+    ids=lambda value: value if isinstance(value, str) else "several" if value else "one",
+)
 def test_a_command_runs_nothing_by_a_name_in_an_override(
-    how: str, multirun: list[str], prepared: Project, tmp_path: Path
+    how: str, multirun: tuple[str, ...], prepared: Project, tmp_path: Path
 ) -> None:
     project = prepared.copy(tmp_path / "work")
     done = project.run(sys.executable, "-m", "pipeline.preprocess", *multirun, *CALLS[how], expect=2)
