@@ -7,6 +7,7 @@ import pytest
 
 import pipeline  # noqa: F401  before anything imports torch: it decides how torch's threads wait
 import warm_process
+from lanes import SEED
 from pipeline.tracking.database import DATABASE, ensure_database
 
 
@@ -18,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         warm_process.dismiss()
+
+
+def pytest_report_header() -> str:
+    return f"random cases: PIPELINE_TESTS_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

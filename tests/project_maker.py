@@ -160,7 +160,8 @@ def copy_of_the_checkout(target: Path) -> Path:
 
 def make_project(target: Path) -> Project:
     project = Project(copy_of_the_checkout(target))
-    project.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 2")  # a training takes a second
+    project.edit("conf/trainer/default.yaml", "num_epochs: 20", "num_epochs: 2")  # a training takes half a second
+    project.edit("conf/model/dense.yaml", "units: 512", "units: 128")
     project.edit("conf/evaluate/default.yaml", "num_robustness_images: 2000", "num_robustness_images: 100")
     project.git("init", "--quiet", "--initial-branch", "main")
     project.commit_all("start")

@@ -83,6 +83,8 @@ def test_help_imports_nothing_slow(command: str) -> None:
         ("trainer=fsdp", "trainer.accelerator=cpu"),
         ("data.validation_fraction=0",),
         ("optimizer=adm",),
+        ("-m", "optimizer=rmsprop,adm"),
+        ("trainer=ddp_cpu", "trainer.num_nodes=2"),
         ("model.units=[256,", "128]"),
     ],
     ids=" ".join,
@@ -94,6 +96,32 @@ def test_the_settings_of_a_training_are_checked_before_anything_slow_is_imported
 
     assert code == (0 if words[0] == "--cfg" else 2), said
     assert imported.isdisjoint(HEAVY)
+
+
+def test_a_folder_without_a_model_is_told_before_anything_slow_is_imported() -> None:
+    code, said, imported = ended("evaluate", "evaluate.model_folder=nowhere")
+
+    assert code in (1, 2), said
+    assert "Traceback" not in said
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_a_dry_run_of_a_sweep_says_what_it_imports_and_draws_nothing() -> None:
+    _, said, imported = ended("train", "-m", "seed=1,2", "sweep.dry_run=true")
+
+    assert said.count("train: loading MLflow\n") == 1
+    assert imported.isdisjoint({"torch", "matplotlib", "pytorch_lightning"})
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_mlflow_reports_no_usage(command: str) -> None:
+    """It makes its client of reports when it is imported."""
+    told = f"from pipeline.command import load; load({command!r}, 'torch', 'MLflow')"
+    client = "from mlflow.telemetry.client import get_telemetry_client; print(get_telemetry_client())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DO_NOT"))}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "CI": ""}  # where CI is set MLflow makes none anyway
+    done = subprocess.run([sys.executable, "-c", f"{told}; {client}"], env=environment, capture_output=True, text=True)
+    assert done.stdout == "None\n", done.stderr
 
 
 def test_what_is_slow_to_import_is_named_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # Matrix products give the same bits in every run on one type of machine, with any number of threads. Without STRICT
 # one run in some dozens came out otherwise with two threads (docs/log.md).
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-if sys.argv[:1] == ["-m"]:  # `python -m pipeline.NAME` begins, and nothing else is imported yet
+if sys.argv[:1] == ["-m"]:  # `python -m …` begins, and its module is not imported yet
     from pipeline.start import begin
 
     begin()

@@ -19,11 +19,12 @@ from pipeline.processes import Rank, leave_the_word_to_the_first
 from pipeline.shortage import shortage
 
 MULTIRUN = ({"-m"}, {"--multirun"})
-# What is slow to import, by the names that people know. Modules of MLflow's that opening a store imports are with it.
+# What is slow to import, by the names that people know. With MLflow are its modules that opening a store imports, and
+# before it what turns its reports of usage off.
 PACKAGES = {
     "torch": ("torch",),
     "Lightning": ("pytorch_lightning",),
-    "MLflow": ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite"),
+    "MLflow": ("pipeline.tracking", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite"),
 }
 
 
@@ -41,7 +42,9 @@ def load(command: str, *packages: str) -> None:
 
     packages: names of PACKAGES.
     """
-    if new := [package for package in packages if PACKAGES[package][0] not in sys.modules]:
+    new = [package for package in packages if not sys.modules.keys() >= set(PACKAGES[package])]
+    rank = Rank.of(os.environ)
+    if new and (rank is None or rank.local == 0):
         names = new[0] if len(new) == 1 else f"{', '.join(new[:-1])} and {new[-1]}"
         print(f"{command}: loading {names}", file=sys.stderr, flush=True)
     for module in (module for package in packages for module in PACKAGES[package]):
@@ -62,8 +65,11 @@ def _nothing(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def explained(stage: str) -> Iterator[None]:
-    """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback."""
+def explained(stage: str, how_it_goes_on: str | None = None) -> Iterator[None]:
+    """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback.
+
+    how_it_goes_on: after an interruption, in words; None: as its command line says.
+    """
     logging.getLogger("mlflow.store.db.utils").addFilter(_nothing)
     rank = Rank.of(os.environ)
     first = rank is None or rank.local == 0
@@ -78,7 +84,8 @@ def explained(stage: str) -> Iterator[None]:
         sys.exit(130)
     except SystemExit as error:
         if first and error.code in (130, 143):
-            print(f"{stage}: interrupted{_how_it_goes_on(stage)}", file=sys.stderr)
+            words = _how_it_goes_on(stage) if how_it_goes_on is None else how_it_goes_on
+            print(f"{stage}: interrupted{words}", file=sys.stderr)
         raise
     except Exception as error:
         message, exit_code = _known(error, stage)

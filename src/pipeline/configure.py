@@ -76,10 +76,11 @@ def _short(value: Any) -> str:
 
 def main() -> None:
     """`dvc repro` runs it first; it costs a third of a second."""
-    from pipeline.command import explained
+    from pipeline.command import explained, settle
 
     if len(sys.argv) > 1:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
+    settle()
     with explained("configure"):
         params = Path("params.yaml")
         with atomic_file(params) as new, atomic_file(Path(OWN)) as own:

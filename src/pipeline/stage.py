@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.command import MULTIRUN, explained
+from pipeline.command import MULTIRUN, explained, settle
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
 from pipeline.config.schema import Config, Section
@@ -29,7 +29,7 @@ from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import read_yaml
 from pipeline.forks.server import end_with
 from pipeline.places import Places, project_root
-from pipeline.processes import Rank, signals_as_failures
+from pipeline.processes import Rank, require_processes, signals_as_failures
 
 UNWATCHED = ("tracking", "sweep", "data.mirrors")  # seen by the stages that declare them, watched by DVC for none
 READ_PROCESSED = ("train", "evaluate")
@@ -73,7 +73,7 @@ def run_record(
     """Run a stage by hand on a configuration that is composed already. Errors end the process, as above."""
     root = project_root()
     os.chdir(root)
-    with explained(name):
+    with explained(name, "; the sweep's command goes on with it"):
         check_record(name, record)
         return function(validate(config_class, visible(record, name, config_class)), Places(root, root, out, record))
 
@@ -83,7 +83,16 @@ def _under_dvc(name: str, config_class: type[Settings], work: Work[Settings]) ->
         record = parse(Path("params.yaml").read_text(encoding="utf-8"))
         here = Path.cwd()
         cfg = validate(config_class, visible(record, name, config_class))
-        work()(cfg, Places(project_root(), here, here, record))
+        if name == "evaluate":
+            _require_model(record["evaluate"]["model_folder"], under_dvc=True)
+        _loaded(work)(cfg, Places(project_root(), here, here, record))
+
+
+def _loaded(work: Work[Settings]) -> Callable[[Settings, Places], Any]:
+    """What does the work, once all that it needs is imported."""
+    function = work()
+    settle()
+    return function
 
 
 def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> None:
@@ -104,7 +113,8 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
         if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
             check_record(name, record)
-            work()(validate(config_class, visible(record, name, config_class)), Places(root, root, root, record))
+            cfg = validate(config_class, visible(record, name, config_class))
+            _loaded(work)(cfg, Places(root, root, root, record))
             return
     failures: list[Exception] = []
 
@@ -118,7 +128,7 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
             check_record(name, record)
             places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
             with signals_as_failures(), _alone_in(places.out, Rank.of(os.environ)):
-                return work()(validate(config_class, visible(record, name, config_class)), places)
+                return _loaded(work)(validate(config_class, visible(record, name, config_class)), places)
         except Exception as error:
             if not single:
                 raise
@@ -146,6 +156,8 @@ def _require_one_training(name: str, rank: Rank, single: bool) -> None:
 
 def check_record(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
+    if name == "train":
+        require_processes(whole.trainer, Rank.of(os.environ))
     if name == "train" and whole.trainer.accelerator == "cpu":  # what a GPU can do is known once torch is there
         from pipeline.devices import require_device
 
@@ -154,6 +166,20 @@ def check_record(name: str, record: Mapping[str, Any]) -> None:
         from pipeline.data.same import require_same_data
 
         require_same_data(whole, Path("data/processed"))
+    if name == "evaluate":
+        _require_model(whole.evaluate.model_folder, under_dvc=False)
+
+
+def _require_model(folder: str, under_dvc: bool) -> None:
+    """What `evaluate` scores is there."""
+    if under_dvc and folder != "models":
+        raise ConfigError(
+            f"evaluate.model_folder={folder}: DVC watches models/ alone and would not see that one change. Score "
+            "another model by hand: python -m pipeline.evaluate evaluate.model_folder=…"
+        )
+    from pipeline.model import require_files
+
+    require_files(Path.cwd() / folder)
 
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:

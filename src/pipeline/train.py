@@ -28,10 +28,14 @@ def work() -> Callable[..., Any]:
 
 def sweep(root: Path, words: Sequence[str]) -> AbstractContextManager[list[str]]:
     """What `-m` runs in."""
+    from pipeline.config.compose import require_choices
     from pipeline.sweeps.command import Command
 
     command = Command.read(root / "conf", words)
-    if not command.cfg.dry_run:
+    require_choices(root / "conf", command.words)
+    if command.cfg.dry_run:
+        load("train", "MLflow")
+    else:
         work()  # before the process from which jobs are forked is made
     from pipeline.sweeps.sweep import tracked_sweep
 

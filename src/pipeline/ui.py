@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = project_root()
     check_host(asked.host, asked.port)
     check_port(asked.port)
+    require_runs(root)
     load("ui", "MLflow")
     link = experiment_link(root, asked.port, asked.experiment)
     if asked.sweep:
@@ -56,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve(root, asked.port)
 
 
-def experiment_link(root: Path, port: int, experiment: str | None) -> str:
-    """The leaderboard to open; runs whose process died are closed first."""
+def require_runs(root: Path) -> None:
+    """Raises PipelineError if there is no store yet."""
     if not (root / DATABASE).exists():
         raise PipelineError(f"There are no runs to show: {root / DATABASE} does not exist. Make some with: make repro")
+
+
+def experiment_link(root: Path, port: int, experiment: str | None) -> str:
+    """The leaderboard to open; runs whose process died are closed first."""
     ensure_database(root)
     Store(root).reap()
     found = newest_experiment(root, experiment)

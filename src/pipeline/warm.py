@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.command import described, explained
@@ -35,12 +36,14 @@ def ready(where: str) -> float:
         PipelineError: it ended instead, or takes too long.
     """
     start_s = time.monotonic()
-    if not answers(where):
-        start(where)
+    pid, ended = None if answers(where) else start(where), False
     while not answers(where):
         time.sleep(POLL_S)
-        if time.monotonic() - start_s > READY_WITHIN_S:
-            raise PipelineError(f"it does not answer after {READY_WITHIN_S} s. It said: {Path(f'{where}.log')}")
+        took_s = time.monotonic() - start_s
+        ended = ended or (pid is not None and os.waitpid(pid, os.WNOHANG)[0] == pid)
+        if (ended and pid_of(where) is None) or took_s > READY_WITHIN_S:
+            said = Path(f"{where}.log").read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+            raise PipelineError(f"it {'ended' if ended else 'does not answer'} after {took_s:.0f} s. It said: {said}")
     return time.monotonic() - start_s
 
 
@@ -48,8 +51,9 @@ def stop(where: str) -> None:
     if (pid := pid_of(where)) is None:
         print("there is none for this environment")
         return
-    os.kill(pid, signal.SIGTERM)
-    while answers(where):
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, signal.SIGTERM)
+    while pid_of(where) == pid:
         time.sleep(POLL_S)
     print(f"process {pid} has ended")
 
@@ -59,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stop", action="store_true", help="end it, and what it runs")
     asked = parser.parse_args(arguments)
     with explained("warm"):
-        os.environ.setdefault(VARIABLE, "1")
+        if os.environ.get(VARIABLE, "0") in ("", "0"):
+            os.environ[VARIABLE] = "1"
         if reason := reason_to_stay_cold(os.environ, [sys.executable, "-m", "pipeline.train"]):
             raise PipelineError(f"commands would not be run by it: {reason}")
         try:

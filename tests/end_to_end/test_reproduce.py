@@ -33,7 +33,7 @@ def test_the_pipelines_run_of_three_commits_ago(project: Project) -> None:
     for number in range(3):
         with open(project.root / "src/pipeline/model/dense.py", "a", encoding="utf-8") as file:
             file.write(f"# later {number}\n")
-        project.edit("conf/model/dense.yaml", f"units: {512 + number}", f"units: {513 + number}")
+        project.edit("conf/model/dense.yaml", f"units: {128 + number}", f"units: {129 + number}")
         project.commit_all(f"later {number}")
     before = project.status
     done = project.run(*REPRODUCE, row.run_id)

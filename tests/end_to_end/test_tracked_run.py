@@ -58,7 +58,7 @@ def test_the_run_says_what_it_was_made_of(project: Project, run: Any) -> None:
     assert run.data.tags["git.commit"] == project.git("rev-list", "--max-parents=0", "HEAD").strip()
     assert run.data.tags["seed"] == "0"
     assert run.data.tags["version.torch"].startswith("2.13.0")
-    assert run.data.params["model.units"] == "512"
+    assert run.data.params["model.units"] == "128"
     assert run.data.params["optimizer.name"] == "rmsprop"
 
 

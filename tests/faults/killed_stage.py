@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.forks.server import TRAINING, import_those_there, leave
+from pipeline.forks.server import TRAINING, end_now, import_available
 from pipeline.training import batches, checkpoints
 
 STAGE, SEED, NUM_KILLS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -58,7 +58,7 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-import_those_there(f"pipeline.stages.{STAGE}", *TRAINING)
+import_available(f"pipeline.stages.{STAGE}", *TRAINING)
 chance = random.Random(SEED)
 lives = []
 while True:
@@ -66,14 +66,14 @@ while True:
     pid = os.fork()
     if pid == 0:
         live()
-        leave(0)
+        end_now(0)
     number = len(lives)
     if number < NUM_KILLS:
         if number >= NUM_KILLS * 2 // 3:
             wait(is_trained)
         elif number % 2:
             wait(partial(has_saved_since, newest_ns))
-        time.sleep(chance.uniform(0.0, LONGEST_S))
+        time.sleep(chance.uniform(0.0, LONGEST_S / 3 if number >= NUM_KILLS * 2 // 3 else LONGEST_S))
         os.kill(pid, signal.SIGKILL)
     lives.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     if lives[-1] != -signal.SIGKILL:

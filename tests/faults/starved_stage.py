@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.command import settle
-from pipeline.forks.server import OTHERS, TRAINING, import_those_there, leave, status_of
+from pipeline.forks.server import OTHERS, TRAINING, end_now, import_available, status_of
 
 OF_OURS = ("pipeline.stage", "pipeline.stages.train", "pipeline.stages.evaluate", "pipeline.data.same")
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
@@ -51,13 +51,13 @@ def ended(job: dict[str, Any], log: int) -> int:
     return 0
 
 
-import_those_there(*(f"pipeline.{stage}" for stage in STAGES), *OF_OURS, *TRAINING, *OTHERS)
+import_available(*(f"pipeline.{stage}" for stage in STAGES), *OF_OURS, *TRAINING, *OTHERS)
 settle()
 for line in sys.stdin:
     with tempfile.TemporaryFile() as log:
         pid = os.fork()
         if pid == 0:
-            leave(ended(json.loads(line), log.fileno()))
+            end_now(ended(json.loads(line), log.fileno()))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         log.seek(0)
         print(json.dumps([code, log.read().decode()]), flush=True)

@@ -262,7 +262,8 @@ def filled(store: Store) -> Store:
     return store
 
 
-def test_all_runs_are_copied_once_and_a_wiped_server_gets_all_again(filled: Store, running: TrackingServer) -> None:
+def test_all_runs_are_copied_once(filled: Store, running: TrackingServer) -> None:
+    """And all again to a server that was wiped."""
     running.wipe()
     running.start()
     assert sync_all(filled, running.url) == (6, 0, 0)

@@ -109,7 +109,7 @@ def template(prepared: Project, disk: Path, tmp_path_factory: pytest.TempPathFac
     """Run once at the place where it will lie, then put away."""
     shutil.copytree(prepared.root, disk, symlinks=True, dirs_exist_ok=True)
     project = Project(disk)
-    project.edit("conf/model/dense.yaml", "units: 512", "units: 16")
+    project.edit("conf/model/dense.yaml", "units: 128", "units: 16")
     project.edit("conf/evaluate/default.yaml", "num_robustness_images: 100", "num_robustness_images: 20")
     project.repro()
     project.commit_all("run")

@@ -34,7 +34,7 @@ HALTS = f"""\
 def long_project(prepared: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Prepared for a training that halts itself in its fourth epoch if it is told to."""
     project = prepared.copy(tmp_path_factory.mktemp("long") / "work")
-    project.edit("conf/model/dense.yaml", "units: 512", "units: 16")
+    project.edit("conf/model/dense.yaml", "units: 128", "units: 16")
     project.edit("conf/trainer/default.yaml", "num_epochs: 2", f"num_epochs: {NUM_EPOCHS}")
     project.edit("src/pipeline/stages/train.py", EPOCH_DONE, EPOCH_DONE + HALTS)
     project.run("dvc", "repro", "preprocess")

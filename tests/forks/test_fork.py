@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import pytest
 
 import pipeline
 from pipeline.forks.client import VARIABLE, pid_of, place, reason_to_stay_cold, start
+from pipeline.start import started_module
 from pipeline.warm import answers
 from warm_process import FOLDER, socket_of_all, warmed
 
@@ -83,7 +86,7 @@ def in_the_background() -> None:
 def in_another_way() -> None:
     os.umask(0o007)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,68 @@ def test_what_a_fork_could_not_have_is_done_cold_and_said(run: Run, environment:
     assert json.loads(warm.stdout)["is_leader"] is False  # a fork has a session of its own
 
 
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        ("-m pipeline.train -m seed=1,2", "pipeline.train"),
+        ("-mpipeline.train", "pipeline.train"),
+        ("-um pipeline.train", "pipeline.train"),
+        ("-X importtime -W ignore -u -m pipeline.train", "pipeline.train"),
+        ("-Ximporttime -m pytest -m slow", "pytest"),
+    ],
+)
+def test_the_module_is_found_among_options(words: str, module: str) -> None:
+    assert started_module(["python", *words.split()]) == module
+
+
+def test_the_module_of_somebody_else_is_left_alone(run: Run, probe: Path) -> None:
+    """It imports this package, and is run as if that did nothing at its start."""
+    (probe / "other").mkdir()
+    (probe / "other/__init__.py").write_text("import pipeline\n")
+    (probe / "other/__main__.py").write_text("import gc, os; print(gc.isenabled(), os.getsid(0) == os.getpid())\n")
+    environment = warmed({**os.environ, "PYTHONPATH": str(probe)})
+    command = [sys.executable, "-m", "other"]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "True False\n"
+
+
+@pytest.mark.parametrize("listens_on", [True, False], ids=["closes the connection", "does not take it"])
+def test_a_command_that_meets_a_warm_process_at_its_end_is_done_cold(
+    probe: Path, tmp_path: Path, listens_on: bool
+) -> None:
+    folder = tmp_path / "ending"
+    folder.mkdir(mode=0o700)
+    environment = {**os.environ, "PYTHONPATH": str(probe), VARIABLE: str(folder)}
+    with socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(place(environment))
+        ending.listen()
+        with subprocess.Popen(
+            [sys.executable, "-m", "pipeline.probe"], env=environment, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as client:  # fmt: skip
+            if listens_on:
+                ending.accept()[0].close()
+            else:
+                until(lambda: select.select([ending], [], [], 0)[0])
+                ending.close()
+            out, err = client.communicate(timeout=60)
+    assert (client.returncode, err) == (0, "not in a warm process: it was ending\n")
+    assert json.loads(out)["is_leader"] is False
+
+
+def test_a_stopped_fork_ends_with_its_killed_command(probe: Path) -> None:
+    (probe / "pipeline/probe.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)\n")
+    environment = warmed({**os.environ, "PYTHONPATH": str(probe)})
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.probe"], env=environment, text=True, stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdout
+        fork = int(client.stdout.readline())
+        assert fork != client.pid
+        os.killpg(fork, signal.SIGSTOP)
+        client.kill()
+    until(lambda: not Path(f"/proc/{fork}").exists(), within_s=10)
+
+
 def test_python_with_options_is_itself() -> None:
     assert reason_to_stay_cold({}, ["python", "-X", "importtime", "-m", "pipeline.train"]) == "Python was given options"
     assert reason_to_stay_cold({}, ["python", "-m", "pipeline.train"]) == ""
@@ -237,7 +302,12 @@ def until(true: Callable[[], object], within_s: float = 60) -> None:
 
 
 def test_its_commands_end_with_it_and_it_ends_when_it_is_idle(own: str, probe: Path) -> None:
-    (probe / "pipeline/probe.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)\n")
+    """And one that takes its time to end does not keep the next warm process out."""
+    (probe / "pipeline/probe.py").write_text(
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True) or time.sleep(60))\n"
+        "print(os.getpid(), flush=True); time.sleep(60)\n"
+    )
     environment = {**os.environ, "PYTHONPATH": str(probe), VARIABLE: str(Path(own).parent)}
     until(lambda: answers(own))
     with subprocess.Popen(
@@ -249,12 +319,12 @@ def test_its_commands_end_with_it_and_it_ends_when_it_is_idle(own: str, probe: P
         server = pid_of(own)
         assert server not in (None, client.pid)
         os.kill(server, signal.SIGKILL)
+        assert client.stdout.readline() == "heard\n"
+        start(own, idle_s=1.0)  # its socket is still there, and nobody behind it
+        until(lambda: answers(own))
+        os.kill(fork, signal.SIGKILL)
         _, said = client.communicate(timeout=20)
     assert client.returncode == 1
     assert said == "the warm process has died, and what it ran with it: start the same command again\n"
-    until(lambda: not Path(f"/proc/{fork}").exists(), within_s=10)
-
-    start(own, idle_s=1.0)  # its socket is still there, and nobody behind it
-    until(lambda: answers(own))
     until(lambda: not Path(own).exists())
     assert not answers(own)

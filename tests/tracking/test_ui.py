@@ -60,7 +60,7 @@ def test_a_taken_port_is_one_error_with_the_next_free_port(project: Path, taken_
 
 def test_without_a_store_the_error_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="make repro"):
-        ui.experiment_link(tmp_path, 5000, None)
+        ui.require_runs(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,15 @@ def compose_yaml(conf: Path, overrides: Sequence[str] = ()) -> str:
         config = compose(CONFIG_NAME, overrides=list(overrides))
         OmegaConf.resolve(config)
         return OmegaConf.to_yaml(config)
+
+
+def require_choices(conf: Path, overrides: Sequence[str]) -> None:
+    """Raise Hydra's own error for a choice of a group that is not there, among those that a sweep would try."""
+    for override in overrides:
+        group, _, choices = override.lstrip("+").partition("=")
+        for choice in choices.split(",") if (conf / group).is_dir() else ():
+            if re.fullmatch(r"[\w/-]+", choice) and not (conf / group / f"{choice}.yaml").exists():
+                compose_yaml(conf, [f"{group}={choice}"])
 
 
 @contextmanager

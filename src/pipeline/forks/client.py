@@ -11,11 +11,12 @@ import signal
 import socket
 import stat
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline.forks.server import FORK, NUMBER, Request, end_with
 
@@ -26,9 +27,9 @@ IDLE_S = 600  # after which an unused warm process ends
 READ_AT_IMPORT = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_",
     "NCCL_", "NUMBA_", "NUMPY_", "NPY_", "SCIPY_", "SKLEARN_", "PANDAS_", "SYMPY_", "MPL", "MATPLOTLIBRC",
-    "MLFLOW_LOGGING", "MLFLOW_CONFIGURE_LOGGING", "PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "LANG", "LC_", "HOME",
-    "XDG_",
+    "MLFLOW_LOGGING", "MLFLOW_CONFIGURE_LOGGING", "PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "LANG", "LC_",
 )  # fmt: skip
+FOLDERS_AT_IMPORT = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 # But these: read when they are used, or set by the packages themselves in a process that has imported them.
 READ_LATER = (
     "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",
@@ -40,18 +41,20 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signa
 LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
-def hand_over() -> None:
+def hand_over(module: str) -> None:
     """Does not return if a warm process did the work. Where there is none, says so and starts one for the next time."""
-    module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-    if os.environ[VARIABLE] == "0" or module in NEVER:
+    if module in NEVER:
         return
     if reason := reason_to_stay_cold(os.environ, sys.orig_argv):
         print(f"not in a warm process: {reason}", file=sys.stderr, flush=True)
         return
     try:
         where = place(os.environ)
-    except OSError as error:
+    except PermissionError as error:
         sys.exit(f"{VARIABLE}={os.environ[VARIABLE]}: {error}")
+    except OSError as error:
+        print(f"not in a warm process: {error}", file=sys.stderr, flush=True)
+        return
     files = inherited()  # before the socket takes the place of one that is closed
     connection = socket.socket(socket.AF_UNIX)
     try:
@@ -67,24 +70,28 @@ def hand_over() -> None:
         return
     with connection:
         forked = Forked(connection)
-        forked.ask(sys.orig_argv[2], sys.orig_argv[3:], os.environ, files)
-        forward(forked)
+        before = forward(forked)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is ending
+            forked.ask(module, sys.orig_argv[3:], os.environ, files)
         try:
-            status = forked.wait()
+            if forked.begun():
+                end_as(forked.number())
         except OSError as error:
             sys.exit(f"the warm process could not fork: {error}. End it: python -m pipeline.warm --stop")
-        end_as(status)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    print("not in a warm process: it was ending", file=sys.stderr, flush=True)
 
 
 def reason_to_stay_cold(environment: Mapping[str, str], argv: Sequence[str]) -> str:
     """Why a fork would not be the real thing; empty if it would."""
     if sys.platform != "linux":
         return "forks with torch are safe on Linux alone"
+    if reason := next((f"{name} is set" for name in ONE_OF_MANY if name in environment), ""):
+        return reason
     if argv[1:2] != ["-m"]:
         return "Python was given options"
-    if sys.gettrace() or sys.getprofile():
-        return "a debugger or profiler watches"
-    return next((f"{name} is set" for name in ONE_OF_MANY if name in environment), "")
+    return "a debugger or profiler watches" if sys.gettrace() or sys.getprofile() else ""
 
 
 def place(environment: Mapping[str, str]) -> str:
@@ -92,11 +99,13 @@ def place(environment: Mapping[str, str]) -> str:
 
     Raises:
         PermissionError: the folder belongs to somebody else, or others may write there.
+        OSError: it, or that of the packages, is not there.
     """
-    packages = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    packages = Path(sysconfig.get_path("purelib"))
+    most = [resource.getrlimit(getattr(resource, name))[1] for name in LIMITS]  # a fork could not have more
     key = [
         sys.executable, sys.version, packages.stat().st_mtime_ns, hashlib.sha256(SERVER.read_bytes()).hexdigest(),
-        os.getpriority(os.PRIO_PROCESS, 0), sorted(read_at_import(environment).items()),
+        os.getpriority(os.PRIO_PROCESS, 0), most, sorted(read_at_import(environment).items()),
     ]  # fmt: skip
     folder = Path(environment[VARIABLE])
     if environment[VARIABLE] == "1":
@@ -109,7 +118,11 @@ def place(environment: Mapping[str, str]) -> str:
 
 
 def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    return {k: v for k, v in environment.items() if k.startswith(READ_AT_IMPORT) and k not in READ_LATER}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in FOLDERS_AT_IMPORT or (name.startswith(READ_AT_IMPORT) and name not in READ_LATER)
+    }
 
 
 def start(where: str, *modules: str, idle_s: float = IDLE_S) -> int:
@@ -188,35 +201,43 @@ class Forked:
 
     def number(self) -> int | None:
         """The next one that is told: the process id, then the exit status; None: the warm process is gone."""
-        data = self.connection.recv(NUMBER.size, socket.MSG_WAITALL)
+        try:
+            data = self.connection.recv(NUMBER.size, socket.MSG_WAITALL)
+        except ConnectionResetError:  # before it had read what it was asked
+            return None
         return NUMBER.unpack(data)[0] if len(data) == NUMBER.size else None
 
-    def wait(self) -> int | None:
-        """The exit status, negative for a signal; None: the warm process is gone, and the fork with it.
+    def begun(self) -> bool:
+        """Whether there is a fork; its exit status, negative for a signal, is the next number.
 
         Raises:
             OSError: it could not fork, for want of memory or processes.
         """
-        pid, number = self.number(), self.number()
-        if pid == -1 and number is not None:
-            raise OSError(number, os.strerror(number))
-        return number
+        pid = self.number()
+        if pid == -1 and (reason := self.number()):
+            raise OSError(reason, os.strerror(reason))
+        return pid is not None
 
 
-def forward(forked: Forked) -> None:
-    """What this process is told by signals, to the fork; and the death of dvc, which a stage ends with."""
+def forward(forked: Forked) -> dict[int, Any]:
+    """What this process is told by signals, to the fork; and the death of dvc, which a stage ends with.
+
+    Returns the handlers of before.
+    """
 
     def pause(_: int, frame: FrameType | None) -> None:
         forked.signal(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         forked.signal(signal.SIGCONT)
 
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: forked.signal(number))
-    signal.signal(signal.SIGTSTP, pause)
+    heard = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before: dict[int, Any] = {
+        number: signal.signal(number, lambda number, _: forked.signal(number)) for number in heard
+    }
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
     if "DVC_STAGE" in os.environ:
         end_with(os.getppid(), signal.SIGTERM)
+    return before
 
 
 def end_as(status: int | None) -> NoReturn:

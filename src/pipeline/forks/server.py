@@ -41,6 +41,7 @@ MAX_FDS = 250  # that Linux passes in one message
 ASKED_WITHIN_S = 10.0  # or the client hangs
 GRACE_S = 20.0  # for a fork to end after SIGTERM, when all have to; then SIGKILL
 FORK = "PIPELINE_WARM_FORK"  # process id of a fork, in its environment: it asks no warm process in its turn
+TO_END = (signal.SIGTERM, signal.SIGCONT)  # one that is stopped would not hear the first
 TO_A_GROUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGSTOP, signal.SIGCONT)  # as a terminal sends them
 # What a training imports beside the project's own modules, some of it on its way. The next version of a package may not
 # have those with an underscore; then each fork imports what it needs.
@@ -86,11 +87,12 @@ class Request:
 
         Raises:
             EOFError, OSError, struct.error: the client has gone, or hangs.
+            ValueError, TypeError: it asks for something else.
         """
         head, files, _, _ = socket.recv_fds(connection, NUMBER.size, MAX_FDS)
         try:
             return cls(**json.loads(_exactly(connection, NUMBER.unpack(head)[0]))), files
-        except (OSError, EOFError, struct.error):
+        except Exception:
             _close(files)
             raise
 
@@ -122,7 +124,7 @@ class Forks:
         connection.settimeout(ASKED_WITHIN_S)
         try:
             request, files = Request.receive(connection)
-        except (EOFError, OSError, struct.error):  # the client has gone, or hangs
+        except (EOFError, OSError, struct.error, ValueError, TypeError):  # the client has gone, hangs, or is another's
             connection.close()
             return None
         connection.setblocking(False)
@@ -152,13 +154,8 @@ class Forks:
             signals = b""
         if not signals:
             self._ready.unregister(self.clients[pid])
-        for number in signals or [signal.SIGTERM]:
-            with suppress(ProcessLookupError):  # it has ended, or has no group of its own yet
-                if number in TO_A_GROUP:
-                    os.killpg(pid, number)
-                    continue
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        for number in signals or TO_END:
+            _signal(pid, number)
 
     def tell_ends(self) -> None:
         """To the clients of all forks that have ended."""
@@ -171,10 +168,10 @@ class Forks:
 
     def end(self) -> None:
         """SIGTERM for all, then SIGKILL. Their clients are told nothing but that this process is gone."""
-        for number, grace_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+        for numbers, grace_s in ((TO_END, GRACE_S), ((signal.SIGKILL,), GRACE_S)):
             for pid in self.clients:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                for number in numbers:
+                    _signal(pid, number)
             end_s = time.monotonic() + grace_s
             while self.clients and time.monotonic() < end_s:
                 for pid, _ in _ended():
@@ -228,8 +225,19 @@ def serve(
                         return asked[0]
                 elif key.data in forks.clients:
                     forks.pass_on(key.data)
+        listen.close()  # who asks from now on is not kept waiting
         forks.end()
     return None
+
+
+def _signal(pid: int, number: int) -> None:
+    """To a fork, and to what it has started where a terminal would do that."""
+    with suppress(ProcessLookupError):  # it has ended, or has no group of its own yet
+        if number in TO_A_GROUP:
+            os.killpg(pid, number)
+            return
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _ended() -> Iterator[tuple[int, int]]:
@@ -252,16 +260,23 @@ def end_with(parent: int, number: signal.Signals) -> None:
             signal.raise_signal(number)
 
 
-def leave(status: int) -> None:
-    """End this process with what `atexit` has called last: instead of taking apart all modules, which takes 0.3 s.
+def end_now(status: int) -> None:
+    """What `atexit` shall call last: end this process instead of taking apart all modules, which takes 0.3 s.
 
     In a fork it takes 0.7 s, as it copies the memory that the fork shares. Returns if a stream cannot be written to the
     end: then Python says so as it always does.
+
+    Args:
+        status: negative: by this signal.
     """
+    logging.shutdown()
     with suppress(OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):
             if stream and not stream.closed:
                 stream.flush()
+        if status < 0:
+            signal.signal(-status, signal.SIG_DFL)
+            signal.raise_signal(-status)
         os._exit(status)
 
 
@@ -286,7 +301,10 @@ def _become(request: Request, files: Sequence[int]) -> None:
     os.chdir(request.folder)
     os.umask(request.umask)
     if request.cpus:
-        os.sched_setaffinity(0, request.cpus)
+        try:
+            os.sched_setaffinity(0, request.cpus)
+        except OSError:
+            os.write(2, b"the warm process may not run on the processors of this command, but on others\n")
     for name, (soft, hard) in request.limits.items():
         resource.setrlimit(getattr(resource, name), (soft, hard))
     time.tzset()
@@ -313,7 +331,7 @@ def _streams(request: Request) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def import_those_there(*modules: str) -> None:
+def import_available(*modules: str) -> None:
     """What an import does to logging is taken back: mlflow.pytorch gives it a handler, and hides what is no error."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
@@ -328,9 +346,9 @@ def _accept(listen: socket.socket) -> socket.socket:
     return listen.accept()[0]
 
 
-def _bound(path: str) -> socket.socket | None:
-    """A socket there; None if another process serves it."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)  # kept open as long as this process lives
+def _bound(path: str) -> tuple[socket.socket, int] | None:
+    """A socket there, and a lock that is kept open as long as this process lives; None if another one serves it."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -341,40 +359,36 @@ def _bound(path: str) -> socket.socket | None:
         Path(path).unlink()
     listen = socket.socket(socket.AF_UNIX)
     listen.bind(path)  # in a folder that is its owner's alone
-    return listen
+    return listen, lock
 
 
 def main() -> None:
     ended: list[int] = []
 
-    @atexit.register  # before all others: it is called after them
-    def leave_at_once() -> None:
+    @atexit.register  # before what is imported below registers its own: it is called after that
+    def end_at_once() -> None:
         if ended:
-            leave(ended[0])
+            end_now(ended[0])
 
     path, idle_s = sys.argv[1], float(sys.argv[2])
-    listen = _bound(path)
-    if listen is None:
+    if (bound := _bound(path)) is None:
         return
+    listen, lock = bound
     gc.disable()
-    import_those_there(*TRAINING, *OTHERS, *sys.argv[3:])
+    import_available(*TRAINING, *OTHERS, *sys.argv[3:])
     if "numba" in sys.modules:  # at its first loop it looks through all types and functions that it knows: 0.2 s
         sys.modules["numba"].njit(lambda: None)()
     gc.freeze()
+    gc.enable()
     own_path = list(sys.path)
     listen.listen(64)  # not before: a client shall not wait
     request = serve(listen, _accept, idle_s)
     if request is None:
         Path(path).unlink()
         return
+    os.close(lock)  # or a fork that outlives this process would keep the next one out
     _streams(request)
-    os.environ[FORK] = str(os.getpid())
-    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
-    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    sys.path[:] = [request.folder, *given, *own_path]
-    sys.path_importer_cache.clear()
-    sys.argv[:] = ["-m", *request.arguments]
-    sys.orig_argv[:] = [sys.executable, "-m", request.module, *request.arguments]
+    _interpret(request, own_path)
     try:
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)
         ended.append(0)
@@ -383,9 +397,19 @@ def main() -> None:
         raise
     except KeyboardInterrupt:  # which `python -m` ends with by the signal, and a script with exit code 1
         sys.excepthook(*sys.exc_info())
-        sys.stdout.flush()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        ended.append(-signal.SIGINT)
+
+
+def _interpret(request: Request, own_path: Sequence[str]) -> None:
+    """Be the interpreter that `python -m` would have started; own_path: where its packages are."""
+    os.environ[FORK] = str(os.getpid())
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    folder = [] if os.environ.get("PYTHONSAFEPATH") else [request.folder]
+    sys.path[:] = [*folder, *given, *own_path]
+    sys.path_importer_cache.clear()
+    sys.argv[:] = ["-m", *request.arguments]
+    sys.orig_argv[:] = [sys.executable, "-m", request.module, *request.arguments]
 
 
 def status_of(code: object) -> int:

@@ -18,7 +18,7 @@ from pipeline.config.check import validate
 from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import atomic_file, read_json, sha256_of, write_json
-from pipeline.model import DESCRIPTION, WEIGHTS
+from pipeline.model import DESCRIPTION, WEIGHTS, require_files
 from pipeline.model.dense import DenseNetwork, InputSpec
 
 
@@ -64,9 +64,7 @@ def load_model(folder: Path) -> Portable:
     Raises:
         PipelineError: a file is missing or is not what was saved.
     """
-    for file in (DESCRIPTION, WEIGHTS):
-        if not (folder / file).exists():
-            raise PipelineError(f"{folder / file} is missing: train a model first: `dvc repro train`")
+    require_files(folder)
     try:
         description = read_json(folder / DESCRIPTION)
         weights = load_file(folder / WEIGHTS)

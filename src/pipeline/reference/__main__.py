@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.command import settle
 from pipeline.files import write_text
 from pipeline.places import project_root
 from pipeline.reference.sources import Line, Sources, about, begins_with, class_fields, yaml_lines
@@ -149,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.reference", description="Make " + PAGE)
     parser.add_argument("--write", action="store_true", help=f"write {PAGE}; else print it")
     root = project_root()
-    if parser.parse_args(arguments).write:
+    asked = parser.parse_args(arguments)
+    settle()
+    if asked.write:
         write_text(root / PAGE, page(root))
     else:
         print(page(root), end="")

@@ -17,7 +17,7 @@ from pipeline.comparison.gate import put_up
 from pipeline.config.schema import EvaluateConfig, EvaluateSection
 from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.files import atomic_file, atomic_folder, sha256_of, write_json
 from pipeline.model.dense import num_weights
 from pipeline.model.portable import Portable, load_model
@@ -141,11 +141,6 @@ def facts(model: Portable, card: DataCard) -> dict[str, str]:
 
 def evaluate_tracked(cfg: EvaluateConfig, places: Places) -> None:
     """Evaluate within the run that trained the model."""
-    if places.under_dvc and cfg.evaluate.model_folder != "models":
-        raise ConfigError(
-            f"evaluate.model_folder={cfg.evaluate.model_folder}: DVC watches models/ alone and would not see that one "
-            "change. Score another model by hand: python -m pipeline.evaluate evaluate.model_folder=…"
-        )
     models = places.inputs / cfg.evaluate.model_folder
     history = models.parent / "plots/history.csv"
     with evaluation_run(cfg, places, models) as run:

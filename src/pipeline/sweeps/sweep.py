@@ -13,11 +13,10 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from pipeline.forks.server import TRAINING, import_those_there
+from pipeline.forks.server import TRAINING, import_available
 from pipeline.origin import WORDS_TAG
 from pipeline.sweeps.cluster import slurm_jobs
 from pipeline.sweeps.command import Command
-from pipeline.sweeps.conclude import conclude
 from pipeline.sweeps.launch import PARENT
 from pipeline.sweeps.parent import Parent, folder_of, wanted_parent
 from pipeline.sweeps.pool import SERVER, Server
@@ -69,6 +68,8 @@ def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[lis
             failure = error
         finally:  # also when it is interrupted: what is done is worth a table
             if parent.run:
+                from pipeline.sweeps.conclude import conclude  # draws; a dry run does without
+
                 console = Console(highlight=False)
                 log_keys = command.search.space.log_keys if command.search else []
                 with later_signals():  # one that has come already waits too
@@ -97,7 +98,7 @@ def _prepare() -> None:
     """What a training imports and loads on its way."""
     from pipeline.model import kernels
 
-    import_those_there(*TRAINING)
+    import_available(*TRAINING)
     kernels.load()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.forks.server import import_those_there
+from pipeline.forks.server import import_available
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ def _check(module: nn.Module, example: np.ndarray) -> None:
 def _save(
     client: MlflowClient, module: nn.Module, example: np.ndarray, described: Model, requirements: Sequence[str]
 ) -> None:
-    import_those_there("mlflow.pytorch")  # or it would hide all warnings from here on
+    import_available("mlflow.pytorch")  # or it would hide all warnings from here on
     from mlflow import pytorch
 
     with tempfile.TemporaryDirectory() as folder, _quiet(), _requirements_unchecked():
