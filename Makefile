@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: help setup peers repro test test-all newest warm lint ui serve demo docs bench lock clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with the locked dependencies (the other targets do it by themselves)
 

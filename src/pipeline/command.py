@@ -19,12 +19,11 @@ from pipeline.processes import Rank, leave_the_word_to_the_first
 from pipeline.shortage import shortage
 
 MULTIRUN = ({"-m"}, {"--multirun"})
-# What is slow to import, by the names that people know. With MLflow are its modules that opening a store imports, and
-# before it what turns its reports of usage off.
+# What is slow to import, by the names that people know. Modules of MLflow's that opening a store imports are with it.
 PACKAGES = {
     "torch": ("torch",),
     "Lightning": ("pytorch_lightning",),
-    "MLflow": ("pipeline.tracking", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite"),
+    "MLflow": ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite"),
 }
 
 
@@ -42,11 +41,13 @@ def load(command: str, *packages: str) -> None:
 
     packages: names of PACKAGES.
     """
-    new = [package for package in packages if not sys.modules.keys() >= set(PACKAGES[package])]
+    new = [package for package in packages if PACKAGES[package][0] not in sys.modules]
     rank = Rank.of(os.environ)
     if new and (rank is None or rank.local == 0):
         names = new[0] if len(new) == 1 else f"{', '.join(new[:-1])} and {new[-1]}"
         print(f"{command}: loading {names}", file=sys.stderr, flush=True)
+    if "MLflow" in packages:
+        importlib.import_module("pipeline.tracking")  # before it: turns its reports of usage off
     for module in (module for package in packages for module in PACKAGES[package]):
         importlib.import_module(module)
     settle()

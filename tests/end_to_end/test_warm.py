@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from project_maker import Project
 from warm_process import FOLDER
 
 pytestmark = pytest.mark.slow
-TRAIN, EVALUATE = ((sys.executable, "-m", f"pipeline.{stage}") for stage in ("train", "evaluate"))
+TRAIN, EVALUATE, WARM = ((sys.executable, "-m", f"pipeline.{name}") for name in ("train", "evaluate", "warm"))
 COLD = {VARIABLE: "0"}
 DIFFERS = ("metrics/train.json", "models/run.json")  # a clock, and the id of the run
 CONFIGURATIONS = {
@@ -73,15 +74,36 @@ def test_the_pipeline_has_the_same_bytes(project: Project) -> None:
     assert project.status == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("champion",),
+        ("compare", "HEAD", "workspace"),
+        ("predict", "data/processed/test/images.npy", "--format", "csv"),
+        ("export", "model=models", "--out", "outputs/model.onnx"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_answer_is_the_same(project: Project, words: tuple[str, ...]) -> None:
+    """But for the line that says what is imported, and the hour in the name of a folder."""
+    command = (sys.executable, "-m", f"pipeline.{words[0]}", *words[1:])
+    cold, warm = (project.run(*command, **how).text for how in (COLD, {}))
+
+    said = [re.sub(r"\d{4}-\d\d-\d\d_[\d-]+", "NOW", text).splitlines() for text in (cold, warm)]
+    assert [line for line in said[0] if ": loading " not in line] == said[1]
+
+
 # ---------------------------------------------------------------- how it is ended
 
 
 @contextmanager
-def training(project: Project, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def training(
+    project: Project, environment: dict[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
     """The client of a training that would go on for hours, once that has saved its state."""
     command = (*TRAIN, "trainer.num_epochs=100000", "tracking.save_every_s=0")
-    environment = project.environment()
-    assert environment[VARIABLE] == os.environ[FOLDER]
+    environment = environment or project.environment()
+    assert environment[VARIABLE] in (os.environ[FOLDER], "1")
     pipes = options or {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
         "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -114,6 +136,29 @@ def test_a_signal_to_the_command_reaches_the_training(project: Project, number: 
     assert process.returncode == code
     assert err.endswith("train: interrupted; by hand the same command starts anew, under DVC it goes on\n")
     assert statuses(project) == [("KILLED", number.name)]
+
+
+def test_make_warm_has_one_ready_and_its_death_ends_the_training(project: Project, tmp_path: Path) -> None:
+    environment = project.environment() | {VARIABLE: "1", "XDG_RUNTIME_DIR": str(tmp_path)}
+
+    def said(*words: str) -> str:
+        done = subprocess.run(words, cwd=project.root, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    ready = re.compile(r"^ready after [0-9.]+ s: process (\d+)\.", re.MULTILINE)
+    (server,) = ready.findall(said(*WARM))
+    with training(project, environment) as process:
+        os.kill(int(server), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the warm process has died, and what it ran with it: start the same command again\n" in err
+    until(lambda: statuses(project) == [("KILLED", "SIGTERM")])
+
+    assert "no warm process yet: one is being made ready for the next commands" in said(*TRAIN, "--cfg", "job")
+    (other,) = ready.findall(said(*WARM))
+    assert other != server
+    assert said(*WARM, "--stop") == f"process {other} has ended\n"
+    assert said(*WARM, "--stop") == "there is none for this environment\n"
 
 
 def own_terminal() -> None:
