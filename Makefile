@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true # on all cores; some packages have files of no Python
 PIP_COMPILE := pip-compile --quiet --strip-extras --generate-hashes --unsafe-package torch --unsafe-package pip --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --annotation-style line
 PYTEST_ARGS ?=
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
@@ -28,6 +29,7 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@sed -n 's/^\([^ ]*==[^ ]*\) .*/\1/p' requirements.lock > .venv/locked.txt  # without hashes: torch may bring nvidia-…
 	$(PIP_INSTALL) --constraint .venv/locked.txt -r requirements-torch.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@$(BIN)/python -m pip check >.venv/check.txt || { cat .venv/check.txt; exit 1; }  # --no-deps does not look
 	@touch $@
 
@@ -35,6 +37,7 @@ peers: $(PEERS) ## add Keras and JAX to .venv, for the tests and benchmarks that
 
 $(PEERS): requirements-peers.lock $(READY)
 	$(PIP_INSTALL) --require-hashes --no-deps -r requirements-peers.lock
+	@$(COMPILE)
 	@touch $@
 
 repro: $(READY) ## run what must run: configure, download, preprocess, train, evaluate
@@ -76,6 +79,7 @@ demo: $(READY) ## a page to draw on: what the champion makes of it
 	python -m pipeline.demo
 
 bench: $(PEERS) ## measure beside peers, in turn, many minutes; writes docs/results.md (MNIST through PIPELINE_MIRROR)
+	python benchmarks/answers.py --write
 	python benchmarks/fit.py --write
 	python benchmarks/book_seeds.py --write
 	python benchmarks/fast.py --write

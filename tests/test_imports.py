@@ -106,6 +106,13 @@ def test_a_folder_without_a_model_is_told_before_anything_slow_is_imported() -> 
     assert imported.isdisjoint(HEAVY)
 
 
+def test_a_picture_that_is_not_there_is_told_before_anything_slow_is_imported() -> None:
+    code, said, imported = ended("predict", "nothing.png", "neither.png")
+
+    assert (code, said.strip()) == (1, "predict: error: nothing.png, neither.png: there is no such file")
+    assert imported.isdisjoint(HEAVY)
+
+
 def test_a_dry_run_of_a_sweep_says_what_it_imports_and_draws_nothing() -> None:
     _, said, imported = ended("train", "-m", "seed=1,2", "sweep.dry_run=true")
 
@@ -126,7 +133,7 @@ def test_mlflow_reports_no_usage(command: str) -> None:
 
 def test_what_is_slow_to_import_is_named_first(tmp_path: Path) -> None:
     """On stderr, so that a pipe gets the answer alone."""
-    code, said, imported = ended("predict", "nothing.png", f"model={tmp_path}/no-model")
+    code, said, imported = ended("predict", "README.md", f"model={tmp_path}/no-model")
 
     assert code == 2
     assert said.startswith("predict: loading torch and MLflow\n")

@@ -21,7 +21,7 @@ import numpy as np
 from rich.table import Table
 
 from pipeline.command import described, explained, load
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataContractError
 from pipeline.places import project_root
 from pipeline.prediction.samples import Sample, batches
 from pipeline.prediction.words import model_named, wide_console
@@ -138,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with explained("predict"):
         inputs, name = split_words(asked.words)
+        if not any(os.access(given, os.F_OK) for given in inputs):  # else the others are answered
+            raise DataContractError(f"{', '.join(inputs)}: there is no such file")
         root = project_root()
         load("predict", "torch", "MLflow")
         from pipeline.prediction.models import find_model

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 PYTHON = (sys.executable, "-m")
 CHAMPION = (*PYTHON, "pipeline.champion")
 PREDICT = (*PYTHON, "pipeline.predict")
+IMAGES = "data/processed/test/images.npy"
 
 
 @pytest.fixture
@@ -143,10 +144,10 @@ def test_a_reader_that_has_enough_is_no_error(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a.png", "model=nothing"), "model=nothing: nothing is called so"),
+        ((IMAGES, "model=nothing"), "model=nothing: nothing is called so"),
         (("model=models",), "nothing to predict"),
-        (("a.png", "model=a", "model=b"), "expected one model=…, found 2"),
-        (("a.png", "model=none@champion"), "no model is the champion yet"),
+        ((IMAGES, "model=a", "model=b"), "expected one model=…, found 2"),
+        ((IMAGES, "model=none@champion"), "no model is the champion yet"),
     ],
 )
 def test_a_wrong_word_is_told(words: tuple[str, ...], said: str, project: Project) -> None:

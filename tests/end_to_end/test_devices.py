@@ -85,7 +85,7 @@ def test_a_sweep_starts_the_processes_of_each_of_its_trainings(project: Project)
     Seed 2 would not on every machine: there a unit's input is zero but for rounding (docs/devices.md).
     """
     before = len(project.all_runs())
-    done = project.run(*TRAIN, "-m", "trainer=ddp_cpu,default", "seed=1,3")
+    done = project.run(*TRAIN, "-m", "trainer=ddp_cpu,default", "seed=1,3", "model.units=512")
 
     (sweep,) = project.root.glob("multirun/train/*")
     assert sorted(job.name for job in sweep.iterdir() if job.is_dir()) == ["0", "1", "2", "3", "figures"]

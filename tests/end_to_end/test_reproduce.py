@@ -42,7 +42,7 @@ def test_the_pipelines_run_of_three_commits_ago(project: Project) -> None:
         ("environment", "code", "data", "weights", "metrics", "predictions"), "same"
     )
     assert "from DVC's cache" in done.text
-    assert done.text.splitlines()[-1] == AGAIN
+    assert AGAIN in done.text.splitlines()
     assert project.status == before
 
 

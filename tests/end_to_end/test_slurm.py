@@ -173,6 +173,7 @@ def test_a_failed_job_costs_only_itself_and_is_not_run_again(project: Project, s
     assert found[0] == found[1]
 
 
+@pytest.mark.long
 def test_a_cancelled_job_goes_on_with_the_same_command(project: Project, slurm: dict[str, str]) -> None:
     """scancel ends both of its tasks (KILLED), and the sweep hears of it. Then it goes on in its own run."""
     words = (*SWEEP, *ON_TWO, "trainer.num_epochs=24")

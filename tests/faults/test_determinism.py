@@ -42,8 +42,9 @@ def test_each_run_has_the_digest_of_its_weights_as_a_tag(project: Project) -> No
 
 
 def test_by_hand_as_under_dvc(project: Project, prepared: Project, tmp_path: Path) -> None:
+    """And on two threads, where other tests have one."""
     alone = prepared.copy(tmp_path / "work")
-    alone.run(*TRAIN, "seed=0")
+    alone.run(*TRAIN, "seed=0", OMP_NUM_THREADS="2")
     (weights,) = alone.root.glob(f"outputs/**/{WEIGHTS}")
     assert weights.read_bytes() == (project.root / WEIGHTS).read_bytes()
 
