@@ -78,6 +78,7 @@ ELSEWHERE = {
     "make docs": SITE,
     "make help": "tests/end_to_end/test_readme.py::test_make_help_names_every_target",
     "make bench": f"{SMALLEST}; the whole takes many minutes",
+    "python benchmarks/answers.py --write --before FOLDER": SMALLEST,
     "python benchmarks/sweep.py --write": SMALLEST,
     "python benchmarks/tracking.py --write": SMALLEST,
     "make lock": "needs the package index, and may change the lock files",
