@@ -57,13 +57,11 @@ def print_versions(console: Console, registry: Registry, name: str) -> None:
     champion = registry.champion(name)
     table = Table("", "version", "run", "test accuracy", "decision", box=None, pad_edge=False, header_style="")
     for version in registry.versions(name):
-        kept = version.run_id is not None and registry.store.run_exists(version.run_id)
-        row = registry.store.row(str(version.run_id)) if kept else None
-        accuracy = row.metrics.get("test/accuracy") if row else None
+        name_of_run, accuracy = registry.store.name_and_value(str(version.run_id), "test/accuracy") or ("", None)
         table.add_row(
             "@champion" if champion and champion.number == version.number else "",
             str(version.number),
-            f"{row.run_id[:8]} {row.name}" if row else "",
+            f"{str(version.run_id)[:8]} {name_of_run}" if name_of_run else "",
             "" if accuracy is None else f"{accuracy:.2%}",
             version.tags.get(DECISION_TAG, "registered by other means"),
         )
@@ -81,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with explained("champion"):
         console = wide_console()
         root = project_root()
-        load("champion", "MLflow")
+        if asked.version is not None or asked.back:
+            load("champion", "MLflow")
         registry = Registry(Store(root))
         name = the_model(registry, asked.model)
         if asked.version is not None:

@@ -24,13 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with explained("demo"):
         root, name = project_root(), model_named(asked.model)
-        load("demo", "torch", "MLflow")
+        load("demo", "torch")
         import torch
 
         from pipeline.prediction.demo_server import Demo, require_pictures
         from pipeline.prediction.models import find_model
 
-        found = find_model(root, name)
+        found = find_model(root, name, "demo")
         require_pictures(found)
         torch.set_num_threads(1)  # one drawing at a time is too little for more
         try:

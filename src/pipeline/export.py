@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if asked.out.is_dir():
             raise ConfigError(f"--out {asked.out}: expected a file, found a folder. Give {asked.out / 'model.onnx'}")
         root, name = project_root(), model_named(asked.model)
-        load("export", "torch", "MLflow")
+        load("export", "torch")
         from pipeline.prediction.models import find_model
         from pipeline.prediction.onnx_file import export
 
-        found = find_model(root, name)
+        found = find_model(root, name, "export")
         worst = export(found.model, asked.out)
         print(f"{asked.out}: {found.what}; its probabilities are torch's to {worst:.1e}")
 

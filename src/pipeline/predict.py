@@ -141,10 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not any(os.access(given, os.F_OK) for given in inputs):  # else the others are answered
             raise DataContractError(f"{', '.join(inputs)}: there is no such file")
         root = project_root()
-        load("predict", "torch", "MLflow")
+        load("predict", "torch")
         from pipeline.prediction.models import find_model
 
-        found = find_model(root, name)
+        found = find_model(root, name, "predict")
         print(f"model: {found.what}", file=sys.stderr)
         if found.model.input.kind is None:
             print(

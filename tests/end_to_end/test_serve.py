@@ -64,7 +64,7 @@ def server(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def images_and_answers(project: Project, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Test images, and the probabilities that the champion's own weights give them."""
     images = np.load(project.root / "data/processed/test/images.npy")[:count]
-    return images, np.exp(predict_log_probabilities(find_model(project.root, "@champion").model, images))
+    return images, np.exp(predict_log_probabilities(find_model(project.root, "@champion", "serve").model, images))
 
 
 def malformed(rng: random.Random, good: bytes) -> tuple[bytes, str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.tracking import Store
 from pipeline.tracking.registry import Registry, Version, legal_name
 from tracking.tracking_makers import Serve, make_images
@@ -90,3 +94,55 @@ def test_names_of_experiments_are_made_legal(registry: Registry) -> None:
     (version,) = versions(registry, 1, legal_name("team/it's: digits"))
     assert version.name == "team-it-s- digits"
     assert registry.versions(version.name) == [version]
+
+
+def test_it_is_read_as_mlflow_reads_it(registry: Registry) -> None:
+    """Models, aliases, versions with their tags and runs; a deleted version is none, a deleted run is told."""
+    first, second, third = versions(registry, 3)
+    (other,) = versions(registry, 1, "letters")
+    registry.tag(second, {"a.key": "a value"}, "described")
+    registry.appoint(third)
+    registry.appoint(second)
+    client, store = registry.store.client, registry.store
+    client.delete_model_version("digits", str(first.number))
+    client.delete_run(str(third.run_id))
+
+    assert (
+        registry.names() == sorted(model.name for model in client.search_registered_models()) == ["digits", "letters"]
+    )
+    for name, numbers in (("digits", [3, 2]), ("letters", [1])):
+        found = [client.get_model_version(name, str(number)) for number in numbers]
+        assert registry.versions(name) == [Version.of(one) for one in found]
+    assert int(client.get_model_version_by_alias("digits", "champion").version) == second.number
+    assert registry.champion("digits") == Version.of(client.get_model_version("digits", str(second.number)))
+    assert registry.champion("letters") is None
+    assert registry.resolve("@champion").number == second.number
+    assert [store.run_exists(str(version.run_id)) for version in (second, third, other)] == [True, False, True]
+    assert store.artifacts(str(third.run_id)).as_uri() == client.get_run(str(third.run_id)).info.artifact_uri
+    assert store.name_and_value(str(third.run_id), "loss") is None
+    assert store.name_and_value(str(second.run_id), "loss") == ("one", None)
+    client.log_metric(str(second.run_id), "loss", 0.5, step=0)
+    client.log_metric(str(second.run_id), "loss", 0.25, step=1)
+    assert store.name_and_value(str(second.run_id), "loss") == ("one", 0.25)
+
+
+def test_it_is_read_without_mlflow(registry: Registry) -> None:
+    (first,) = versions(registry, 1)
+    registry.appoint(first)
+    code = (
+        "import sys; from pathlib import Path; from pipeline.tracking import Store\n"
+        "from pipeline.tracking.registry import Registry\n"
+        f"store = Store(Path({str(registry.store.root)!r}))\n"
+        "print(Registry(store).resolve('@champion'), store.run_exists(Registry(store).versions('digits')[0].run_id))\n"
+        "print('mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "version 1 of digits True\nFalse\n"
+
+
+def test_a_store_that_cannot_be_read_is_one_error(registry: Registry) -> None:
+    versions(registry, 1)
+    with closing(sqlite3.connect(registry.store.root / "mlflow.db")) as connection:
+        connection.execute("DROP TABLE registered_model_aliases")
+    with pytest.raises(PipelineError, match=r"mlflow\.db cannot be read: no such table.*mlflow db upgrade sqlite"):
+        registry.names()

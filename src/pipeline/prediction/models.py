@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.command import load
 from pipeline.comparison.sides import Sides
 from pipeline.errors import ConfigError
 from pipeline.model import DESCRIPTION
@@ -21,10 +22,13 @@ class Found:
     what: str
 
 
-def find_model(root: Path, asked: str | None) -> Found:
+def find_model(root: Path, asked: str | None, command: str) -> Found:
     """@champion (NAME@champion where several have one), a run (its name, or the beginning of its id), or a folder.
 
     Nothing asked for: the champion, where there is one, else models/.
+
+    Args:
+        command: which has loaded torch; it says when MLflow is loaded, to look for a run.
 
     Raises:
         ConfigError: nothing is called so, or several things are.
@@ -41,6 +45,7 @@ def find_model(root: Path, asked: str | None) -> Found:
     for folder in (Path(asked), root / asked):
         if (folder / DESCRIPTION).exists():
             return _in(folder, str(folder))
+    load(command, "MLflow")
     row = Sides(root, store).run_called(asked)
     if row is None:
         raise ConfigError(

@@ -1,5 +1,7 @@
 """MLflow's registry of models: versions, and the one of them that is in use, which it calls @champion.
 
+It is read without MLflow, so that who asks for the champion need not wait until that is imported.
+
 Who was champion before is kept in a tag of the registered model, so that one step back is always possible.
 """
 
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
+from pipeline.tracking.database import model_versions, registered_models
 from pipeline.tracking.locks import locked
 from pipeline.tracking.store import Store
 from pipeline.tracking.tags import MODEL_ID_TAG
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 HISTORY_TAG = "champion.history"  # of a registered model: the numbers of the versions in the order of their time
@@ -51,30 +54,17 @@ class Registry:
 
     def names(self) -> list[str]:
         """Of all registered models."""
-        found: list[str] = []
-        token = None
-        while self.store.exists:
-            page = self.store.client.search_registered_models(page_token=token)
-            found += [model.name for model in page]
-            token = page.token
-            if not token:
-                break
-        return sorted(found)
+        return list(self._aliases())
 
     def versions(self, name: str) -> list[Version]:
         """Newest first."""
-        found, token = [], None
-        while True:
-            page = self.store.client.search_model_versions(f"name = '{name}'", page_token=token)
-            found += [Version.of(version) for version in page]
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda version: -version.number)
+        found = model_versions(self.store.root, name) if self.store.exists else []
+        return [Version(name, number, run_id, tags.get(MODEL_ID_TAG), tags) for number, run_id, tags in found]
 
     def champion(self, name: str) -> Version | None:
         """None: there is none."""
-        number = self._aliases(name).get(CHAMPION)
-        return Version.of(self.store.client.get_model_version(name, str(number))) if number else None
+        number = self._aliases().get(name, {}).get(CHAMPION)
+        return next((version for version in self.versions(name) if version.number == number), None)
 
     def resolve(self, asked: str) -> Version:
         """The champion that `@champion` or `NAME@champion` means.
@@ -98,7 +88,7 @@ class Registry:
         """The version of this model; one is registered once."""
         client = self.store.client
         with locked(self.store.root / LOCK):
-            if self._model(name) is None:
+            if name not in self.names():
                 client.create_registered_model(name)
             known = [version for version in self.versions(name) if version.model_id == model_id]
             if known:
@@ -136,29 +126,16 @@ class Registry:
             was, now = (Version.of(self.store.client.get_model_version(name, str(n))) for n in history[:-3:-1])
             return was, now
 
-    def _model(self, name: str) -> RegisteredModel | None:
-        """None: nothing is registered so."""
-        from mlflow.exceptions import MlflowException
-
-        if not self.store.exists:
-            return None
-        try:
-            return self.store.client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
-
-    def _aliases(self, name: str) -> dict[str, str]:
-        found = self._model(name)
-        return dict(found.aliases) if found else {}
+    def _aliases(self) -> dict[str, dict[str, int]]:
+        """Registered model -> alias -> number of a version."""
+        return registered_models(self.store.root) if self.store.exists else {}
 
     def history(self, name: str) -> list[int]:
         """The champions in the order of their time, without deleted versions; one set in the UI is the newest."""
         there = {version.number for version in self.versions(name)}
         written = self.store.client.get_registered_model(name).tags.get(HISTORY_TAG, "")
         past = [int(number) for number in written.split() if int(number) in there]
-        now = int(self._aliases(name).get(CHAMPION, 0))
+        now = self._aliases()[name].get(CHAMPION, 0)
         if now and past[-1:] != [now]:
             past = [number for number in past if number != now] + [now]
         return past

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import locks
-from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, local_path, sqlite_uri, was_tagged
+from pipeline.tracking.database import (
+    DATABASE,
+    artifacts_uri,
+    ensure_database,
+    local_path,
+    newest_value,
+    run_files,
+    sqlite_uri,
+    was_tagged,
+)  # fmt: skip
 from pipeline.tracking.ending import Ending
 from pipeline.tracking.follower import followed
 from pipeline.tracking.interrupts import Interrupts, Uncut
@@ -102,7 +111,8 @@ class Store:
 
     def run_exists(self, run_id: str) -> bool:
         """Whether the run is in this store and not deleted."""
-        return self._find(run_id) is not None
+        found = run_files(self.root, run_id) if self.exists else None
+        return found is not None and found[1]
 
     def find_run(self, tag: str, value: str) -> str | None:
         """The newest run, not deleted, that has the tag with this value."""
@@ -130,8 +140,20 @@ class Store:
         return RunRow.of(found) if found else None
 
     def artifacts(self, run_id: str) -> Path:
-        """The folder of its files."""
-        return local_path(self.client.get_run(run_id).info.artifact_uri)
+        """The folder of its files.
+
+        Raises:
+            PipelineError: there is no such run.
+        """
+        found = run_files(self.root, run_id) if self.exists else None
+        if found is None:
+            raise PipelineError(f"{self.root / DATABASE} has no run {run_id}")
+        return found[2]
+
+    def name_and_value(self, run_id: str, metric: str) -> tuple[str, float | None] | None:
+        """A run's name and the newest value of one of its metrics; None: it is not in this store, or deleted."""
+        found = run_files(self.root, run_id) if self.exists else None
+        return (found[0], newest_value(self.root, run_id, metric)) if found and found[1] else None
 
     def model_folder(self, model_id: str) -> Path:
         """Of a logged model."""
