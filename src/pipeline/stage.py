@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from pipeline.command import MULTIRUN, explained, settle
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
+from pipeline.config.help import page
 from pipeline.config.schema import Config, Section
 from pipeline.config.words import job_section
 from pipeline.errors import ConfigError, PipelineError
@@ -48,7 +49,9 @@ def run_stage(name: str, config_class: type[Settings], work: Work[Settings], swe
         sweep: (project, overrides) to a context that gives the overrides of its jobs; what `-m` runs in.
     """
     with explained(name):
-        if os.environ.get("DVC_STAGE") == name:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(page(name, sys.modules[work.__module__].__doc__ or "", project_root() / "conf"), end="")
+        elif os.environ.get("DVC_STAGE") == name:
             _under_dvc(name, config_class, work)
         elif sweep and {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
             if rank := Rank.of(os.environ):
