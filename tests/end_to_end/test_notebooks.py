@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from lanes import long
 from project_maker import ROOT, Project
 
 pytestmark = [
@@ -17,9 +18,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+AT_LENGTH = ("02_geometry", "03_gradients")
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [long(path) if path.stem in AT_LENGTH else path for path in NOTEBOOKS],
+    ids=[path.stem for path in NOTEBOOKS],
+)
 def test_a_notebook_runs_and_keeps_its_outputs(
     project: Project, monkeypatch: pytest.MonkeyPatch, notebook: Path
 ) -> None:
