@@ -74,6 +74,7 @@ def start(project: Path, *words: str, cwd: Path | None = None, **environment: st
     return subprocess.Popen(
         command, cwd=cwd or project, env=clean_environment() | environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not ignored, as it is in a background job
     )  # fmt: skip
 
 

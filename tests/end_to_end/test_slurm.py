@@ -234,6 +234,7 @@ def test_a_killed_job_costs_only_itself(project: Project, slurm: dict[str, str],
 # ---------------------------------------------------------------- how the sweep ends
 
 
+@pytest.mark.long
 def test_ctrl_c_cancels_the_jobs(project: Project, slurm: dict[str, str]) -> None:
     """Those that run end as KILLED, the one that waits never starts."""
     with project.started(*SWEEP, "model.units=16,32,64", ENDLESS, **slurm) as process:
