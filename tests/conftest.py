@@ -1,6 +1,7 @@
 """For all tests."""
 
 import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from pipeline.tracking.database import DATABASE, ensure_database
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # the process that pytest-xdist's workers descend from
         warm_process.announce()
 
