@@ -57,7 +57,7 @@ newest: ## the quick tests with the newest dependencies that pyproject.toml allo
 	.venv-newest/bin/python -m pytest
 
 warm: $(READY) ## have a process ready that runs commands at once, where PIPELINE_WARM=1 is set
-	python -m pipeline.warm
+	pipeline warm
 
 lint: $(READY) ## formatting, lint, types, who may import whom
 	ruff format --check .
@@ -66,17 +66,17 @@ lint: $(READY) ## formatting, lint, types, who may import whom
 	lint-imports
 
 ui: $(READY) ## open the store of runs in a browser (prints the link)
-	python -m pipeline.ui
+	pipeline ui
 
 docs: $(READY) ## write docs/configuration.md and make a site of docs/, strictly; look at it: site/index.html
-	python -m pipeline.reference --write
+	python docs/_build/reference.py --write
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
 
 serve: $(READY) ## the champion behind a REST interface on this machine, by MLflow's server
-	python -m pipeline.serve
+	pipeline serve
 
 demo: $(READY) ## a page to draw on: what the champion makes of it
-	python -m pipeline.demo
+	pipeline demo
 
 bench: $(PEERS) ## measure beside peers, in turn, many minutes; writes docs/results.md (MNIST through PIPELINE_MIRROR)
 	python benchmarks/answers.py --write

@@ -68,7 +68,7 @@ class Checkout:
         """The same folder, with a warm process."""
         runtime.mkdir(mode=0o700)
         warm = Checkout(self.root, runtime)
-        said = warm.run(sys.executable, "-m", "pipeline.warm")
+        said = warm.run(sys.executable, "-m", "pipeline", "warm")
         found = re.search(r"process (\d+)\.", said)
         assert found, said
         warm.warm_pid = int(found[1])
@@ -155,7 +155,7 @@ def main() -> None:
                     ways[way].reproduced()
                 found["with results"] = measured(ways, WITH_RESULTS, options.rounds)
         finally:
-            warm.run(sys.executable, "-m", "pipeline.warm", "--stop")
+            warm.run(sys.executable, "-m", "pipeline", "warm", "--stop")
     tables = [table(title, part, "cold", "warm") for title, part in found.items()]
     if options.before:
         tables += [table(f"{title}, beside before", part, "before", "cold", "warm") for title, part in found.items()]

@@ -32,10 +32,9 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import load_split
-from pipeline.model.portable import load_model
-from pipeline.model.predict import predict_log_probabilities
-from pipeline.stages.train import train
+from pipeline.data.processed import load_split
+from pipeline.model.portable import load_model, predict_log_probabilities
+from pipeline.train import train
 
 QUIET = Console(quiet=True)
 

@@ -12,7 +12,7 @@ from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import DownloadConfig, PreprocessConfig, TrainConfig
 from pipeline.download import download
 from pipeline.preprocess import preprocess
-from pipeline.stage import visible
+from pipeline.runtime.stage_runner import visible
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results.md"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pipeline.forks.server import TRAINING, import_available
+from pipeline.system.fork_server import TRAINING, import_available
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _started(words: Sequence[str], cwd: Path, env: dict[str, str], out: IO[str],
 
 
 def _forked(words: Sequence[str], cwd: Path, env: dict[str, str], out: IO[str], err: IO[str]) -> int:
-    import_available("pipeline.tracking", *TRAINING, "pipeline.stages.train")  # the first turns MLflow's reports off
+    import_available("pipeline.tracking", *TRAINING, "pipeline.train")  # the first turns MLflow's reports off
     gc.freeze()  # no fork looks through what is imported
     process = multiprocessing.get_context("fork").Process(target=_be, args=(words, cwd, env, out, err))
     process.start()

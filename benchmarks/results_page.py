@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import PipelineError
-from pipeline.files import write_text
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import write_text
 
 
 def write_section(path: Path, name: str, markdown: str) -> None:

@@ -2,7 +2,7 @@
 
 Use:  PIPELINE_MIRROR=FOLDER python benchmarks/scale.py --write          (6.4 GB of disk, ten minutes)
 
-Start: from the start of the process to the end of the first chunk of steps of `python -m pipeline.train`, beside
+Start: from the start of the process to the end of the first chunk of steps of `pipeline train`, beside
 `import torch, pytorch_lightning, mlflow`, in turn. Size: `expand=deform` makes 8,100,000 images of MNIST's 60,000; one
 epoch of them between two trainings of 5 epochs on the 60,000, with everything on, as in fit.py. Memory is the largest
 resident set of the whole process.
@@ -19,14 +19,14 @@ from command import parse, parser_of, publish
 from mnist import ROOT, machine, markdown_table, prepare
 from process import run
 
-from pipeline.data.arrays import load_split
+from pipeline.data.processed import load_split
 
 HERE = Path(__file__).parent
 IMPORTS = "import torch, pytorch_lightning, mlflow"
 FIRST_STEP = """
 import os, sys, time
 import pipeline
-from pipeline.training.classifier import Classifier
+from pipeline.training.module import Classifier
 from pipeline.train import main
 step = Classifier.training_step
 def first(self, chunk, index):
@@ -69,7 +69,7 @@ def start_rows(project: Path, rounds: int, fork: bool) -> list[list[str]]:
     return [
         ["start, median of " + str(rounds), "seconds", "ratio"],
         [f"`{IMPORTS}`", f"{imports:.1f}", "1"],
-        ["`python -m pipeline.train` to its first steps", f"{first:.1f}", spread],
+        ["`pipeline train` to its first steps", f"{first:.1f}", spread],
     ]
 
 
@@ -84,7 +84,7 @@ def size_rows(small: Path, large: Path, fork: bool) -> list[list[str]]:
 
 
 def make_project(folder: Path, processed: Path) -> Path:
-    """As much of a project as `python -m pipeline.train` reads."""
+    """As much of a project as `pipeline train` reads."""
     (folder / "data").mkdir(parents=True)
     (folder / "data/processed").symlink_to(processed)
     for name in ("conf", "dvc.yaml", "src", "pyproject.toml"):

@@ -60,7 +60,7 @@ class Stopwatch:
 
 def jobs(num_jobs: int, words: list[str]) -> None:
     """Runs in a process of its own: prints each job's seconds and those of its tracking."""
-    from pipeline.stages import train
+    from pipeline import train
     from pipeline.tracking import Run
     from pipeline.train import main as train_main
 

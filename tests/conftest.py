@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import pipeline  # noqa: F401  before anything imports torch: it decides how torch's threads wait
 import warm_process
 from lanes import SEED
+from pipeline.system.startup import set_thread_environment
 from pipeline.tracking.database import DATABASE, ensure_database
+
+set_thread_environment()  # before anything imports torch
 
 
 def pytest_configure(config: pytest.Config) -> None:

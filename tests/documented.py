@@ -9,7 +9,7 @@ from project_maker import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = (
-    "createdb|curl|docker|dvc|export|git|make|mkdocs|mlflow|pip|python|ray|sbatch|scancel|source|squeue|srun|ssh"
+    "createdb|curl|docker|dvc|export|git|make|mkdocs|mlflow|pip|pipeline|python|ray|sbatch|scancel|source|squeue|srun|ssh"
     "|torchrun"
 )
 LINE = re.compile(rf"^(?:\$ )?((?:{PROGRAMS}) .*?)(?:  +#.*)?$", re.MULTILINE)
@@ -34,15 +34,15 @@ RUN = (
     "git checkout params.yaml dvc.lock",
     "git checkout params.yaml dvc.lock && dvc repro",
     "git checkout COMMIT && dvc checkout",
-    "python -m pipeline.train --cfg job",
-    "python -m pipeline.evaluate evaluate.model_folder=outputs/train/2026-01-31_12-00-00-000000/models",
-    "python -m pipeline.compare HEAD workspace",
-    "python -m pipeline.champion",
-    "python -m pipeline.predict page.png digits/",
-    "python -m pipeline.predict data/processed/test/images.npy model=models --format csv",
-    "python -m pipeline.export",
-    "python -m pipeline.export model=models --out digits.onnx",
-    "python -m pipeline.compare @champion workspace",
+    "pipeline train --cfg job",
+    "pipeline evaluate evaluate.model_folder=outputs/train/2026-01-31_12-00-00-000000/models",
+    "pipeline compare HEAD workspace",
+    "pipeline champion",
+    "pipeline predict page.png digits/",
+    "pipeline predict data/processed/test/images.npy model=models --format csv",
+    "pipeline export",
+    "pipeline export model=models --out digits.onnx",
+    "pipeline compare @champion workspace",
     'python -c "import torch; print(torch.version.cuda)"',
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ ELSEWHERE = {
     "make test": "this very run",
     "make test-all": "hours",
     "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
-    "python -m pipeline.warm --stop":
+    "pipeline warm --stop":
         "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "export PIPELINE_WARM=1": "tests/end_to_end/test_warm.py, with a folder",
     "make lint": "what .ci/run calls",
@@ -96,41 +96,41 @@ ELSEWHERE = {
         "tests/config/test_conf_files.py::test_every_experiment_composes_and_changes_something",
     "dvc exp run -S seed=N": OVERRIDES,
     "dvc exp run -S optimizer=adam -S optimizer.lr=0.01": OVERRIDES,
-    "python -m pipeline.promote ID":
-        "tests/end_to_end/test_promote.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte",
-    "python -m pipeline.reproduce RUN":
+    "pipeline adopt ID":
+        "tests/end_to_end/test_adopt.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte",
+    "pipeline reproduce RUN":
         "tests/end_to_end/test_reproduce.py::test_the_pipelines_run_of_three_commits_ago",
     "dvc repro --force": "tests/end_to_end/test_tracked_run.py::test_a_clean_commit_is_clean_while_dvc_works_on_it",
     "dvc repro --force --single-item train": "tests/end_to_end/test_tracked_run.py::"
         "test_a_clean_commit_is_clean_while_dvc_works_on_it, all stages",
-    "python -m pipeline.train": BY_HAND,
-    "python -m pipeline.train model.units=[512,256] model.dropout=0.2": BY_HAND,
-    "python -m pipeline.train trainer=ddp_cpu": f"{DEVICES}, by hand in the tests after it",
-    "python -m pipeline.train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2":
-        "tests/end_to_end/test_promote.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
-    "python -m pipeline.train trainer.num_epoch=3":
+    "pipeline train": BY_HAND,
+    "pipeline train model.units=[512,256] model.dropout=0.2": BY_HAND,
+    "pipeline train trainer=ddp_cpu": f"{DEVICES}, by hand in the tests after it",
+    "pipeline train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2":
+        "tests/end_to_end/test_adopt.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
+    "pipeline train trainer.num_epoch=3":
         "tests/end_to_end/test_readme.py::test_the_mistake_in_the_readme_is_answered_as_it_says",
-    "python -m pipeline.train -m model.units=64,128 optimizer=rmsprop,adam sweep.seeds=3":
-        "tests/end_to_end/test_promote.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
-    "python -m pipeline.train -m hydra/sweeper=optuna hydra.sweeper.n_trials=30 "
+    "pipeline train -m model.units=64,128 optimizer=rmsprop,adam sweep.seeds=3":
+        "tests/end_to_end/test_adopt.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
+    "pipeline train -m hydra/sweeper=optuna hydra.sweeper.n_trials=30 "
     "'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'model.units=int(interval(32,512))' hydra.sweeper.pruner=median":
         "tests/end_to_end/test_optuna.py::test_pruned_trials_end_early_and_say_so, fewer trials",
-    "python -m pipeline.champion 3": CHAMPION,
-    "python -m pipeline.champion --back": CHAMPION,
+    "pipeline champion 3": CHAMPION,
+    "pipeline champion --back": CHAMPION,
     "make serve": SERVE,
-    "python -m pipeline.serve model=@champion --port 5001": SERVE,
+    "pipeline serve model=@champion --port 5001": SERVE,
     "curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @example.json": SERVE,
     "make demo": DEMO,
-    "python -m pipeline.ui --sweep ID":
+    "pipeline ui --sweep ID":
         "tests/end_to_end/test_sweep_in_browser.py::test_the_table_of_a_sweep_shows_its_jobs_best_first",
-    "python -m pipeline.compare A B [C …]": TWO_SWEEPS,
-    "python -m pipeline.compare ID ID": TWO_SWEEPS,
-    "python -m pipeline.compare s5a729ecb80c sda693eb1f03": TWO_SWEEPS,
-    "python -m pipeline.train -m model.units=32,64 sweep.seeds=3": f"{TWO_SWEEPS}, fewer epochs",
-    "python -m pipeline.train -m model.units=256,512 sweep.seeds=3": f"{TWO_SWEEPS}, fewer epochs",
-    "python -m pipeline.train optimizer=lion": EXTENDING,
-    "python -m pipeline.train -m optimizer=rmsprop,lion sweep.seeds=2": f"{EXTENDING}, the optimizer alone",
-    "python -m pipeline.train model=residual": EXTENDING,
+    "pipeline compare A B [C …]": TWO_SWEEPS,
+    "pipeline compare ID ID": TWO_SWEEPS,
+    "pipeline compare s5a729ecb80c sda693eb1f03": TWO_SWEEPS,
+    "pipeline train -m model.units=32,64 sweep.seeds=3": f"{TWO_SWEEPS}, fewer epochs",
+    "pipeline train -m model.units=256,512 sweep.seeds=3": f"{TWO_SWEEPS}, fewer epochs",
+    "pipeline train optimizer=lion": EXTENDING,
+    "pipeline train -m optimizer=rmsprop,lion sweep.seeds=2": f"{EXTENDING}, the optimizer alone",
+    "pipeline train model=residual": EXTENDING,
     "python -m pytest tests/config tests/model tests/test_dvc_yaml.py": "what .ci/run calls, among the others",
     # tracking servers
     "mlflow server --host 127.0.0.1 --port 5001 --backend-store-uri sqlite:///server.db "
@@ -140,25 +140,25 @@ ELSEWHERE = {
     "createdb mlflow": f"{LARGE_SERVER} makes a cluster of its own",
     "export MLFLOW_TRACKING_URI=http://127.0.0.1:5001": LARGE_SERVER,
     "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…": LARGE_SERVER,
-    "python -m pipeline.tracking sync": LARGE_SERVER,
+    "pipeline sync": LARGE_SERVER,
     "export PIPELINE_MIRROR=<folder or address>": BOOK,
     "export PIPELINE_MIRROR=FOLDER": BOOK,
     "ssh -L": "another machine",
     "ssh -L 5000:127.0.0.1:5000 HOST": "another machine",
     # several GPUs, several machines, clusters
-    "python -m pipeline.train trainer=ddp trainer.devices=4": f"four GPUs; on two processes {DEVICES}",
-    "python -m pipeline.train trainer=fsdp trainer.devices=4": "four GPUs",
+    "pipeline train trainer=ddp trainer.devices=4": f"four GPUs; on two processes {DEVICES}",
+    "pipeline train trainer=fsdp trainer.devices=4": "four GPUs",
     "dvc exp run -S trainer=ddp -S trainer.devices=4": f"four GPUs; on two processes {DEVICES}",
     "torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 -m pipeline.train "
     "trainer=ddp trainer.devices=4 trainer.num_nodes=2": f"two machines with four GPUs each; on loopback {MACHINES}",
-    "srun python -m pipeline.train trainer=ddp trainer.devices=4 trainer.num_nodes=2":
+    "srun pipeline train trainer=ddp trainer.devices=4 trainer.num_nodes=2":
         f"two machines with four GPUs each, under SLURM; on one node's CPU {SRUN}",
-    "python -m pipeline.train -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu model.units=64,128 "
+    "pipeline train -m hydra/launcher=submitit_slurm hydra.launcher.partition=gpu model.units=64,128 "
     "seed=0,1":
         f"a cluster with a partition `gpu`; on one node's CPU {SLURM}",
     "squeue --name=train-3076cc54": f"a cluster's queue; {SLURM}",
     'sbatch --wrap="python -m …"': "a cluster's queue",
-    "ray job submit --entrypoint-num-gpus 8 -- bash -c 'cd /shared/project && python -m pipeline.train -m trainer=gpu "
+    "ray job submit --entrypoint-num-gpus 8 -- bash -c 'cd /shared/project && pipeline train -m trainer=gpu "
     "model.units=64,128 seed=0,1'": "a Ray cluster with eight GPUs; never run, and said so there",
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.ui import SLIM
+from pipeline.commands.ui import SLIM
 from tracking.tracking_makers import free_port, wait_until_it_answers
 
 

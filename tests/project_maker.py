@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.forks.client import VARIABLE
+from pipeline.system.fork_client import VARIABLE
 from pipeline.tracking import Store
 from warm_process import is_warm, run_forked, warmed
 
@@ -55,8 +55,8 @@ class Project:
         """Run a command as a person would who activated .venv; fail the test if it ends with another code."""
         mine, folder = self.environment(**env), cwd or self.root
         match command if is_warm(mine) else ():
-            case ("dvc", *arguments):
-                code, text = run_forked("dvc", arguments, mine, folder, TIMEOUT_S)
+            case ("dvc" | "pipeline" as module, *arguments):
+                code, text = run_forked(module, arguments, mine, folder, TIMEOUT_S)
             case ("python" | sys.executable, "-m", module, *arguments):
                 code, text = run_forked(module, arguments, mine, folder, TIMEOUT_S)
             case _:

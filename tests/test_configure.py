@@ -14,7 +14,7 @@ from config.config_makers import CONF, clean_environment, default_yaml, settings
 from data_makers import tiny_set, write_raw
 from pipeline.config.compose import compose_yaml
 from pipeline.configure import configure
-from pipeline.errors import ConfigError
+from pipeline.system.errors import ConfigError
 
 ROOT = CONF.parent
 
@@ -178,7 +178,7 @@ def test_a_cheap_stage_imports_nothing_heavy(stage: str, project: Path) -> None:
     write_raw(project / "data/raw", tiny_set())
     values = settings({"data.name": "tiny", "data.classes": None} if stage == "preprocess" else None)
     (project / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    code = f"import runpy; runpy.run_module('pipeline.{stage}', run_name='__main__', alter_sys=True); {REPORT}"
+    code = f"from pipeline.cli import dispatch; dispatch('{stage}'); {REPORT}"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=project, env=clean_environment() | {"DVC_STAGE": stage},
         capture_output=True, text=True, timeout=120,

@@ -8,12 +8,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from reference import PAGE, page
 
 from config.config_makers import NEEDED, composed
 from documented import ELSEWHERE, PAGES, RUN, commands, path_of, settings_of
 from pipeline.config.check import valid_keys
 from pipeline.config.schema import Config
-from pipeline.reference.__main__ import PAGE, page
 from project_maker import ROOT
 
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -40,7 +40,8 @@ ADDED_BY_THE_PAGE = ("lion", "residual")  # docs/extending.md; a test of its own
 COMPOSED = [
     command
     for command in (*RUN, *ELSEWHERE)
-    if re.search(r"pipeline\.train .*=|dvc exp run -S", command) and not re.search("|".join(ADDED_BY_THE_PAGE), command)
+    if re.search(r"pipeline[. ]train .*=|dvc exp run -S", command)
+    and not re.search("|".join(ADDED_BY_THE_PAGE), command)
 ]
 
 

@@ -29,8 +29,8 @@ from data_makers import (
 from pipeline.config.schema import DataConfig, DownloadView
 from pipeline.data.idx import open_idx
 from pipeline.download import download
-from pipeline.errors import DataContractError, DownloadError
-from pipeline.files import sha256_of
+from pipeline.system.errors import DataContractError, DownloadError
+from pipeline.system.files import sha256_of
 
 REPO = Path(__file__).parents[1]
 TIMEOUT_S = 0.3

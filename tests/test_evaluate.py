@@ -13,16 +13,15 @@ import torch
 
 from config.config_makers import train_config, whole_config
 from data_makers import cycling_labels, noise, own_config, preprocess_config, tiny_set, tree, write_raw
-from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
+from pipeline.data.processed import load_split
 from pipeline.download import download
-from pipeline.errors import PipelineError
-from pipeline.files import read_json, sha256_of
+from pipeline.evaluate import evaluate
 from pipeline.model.dense import DenseNetwork
-from pipeline.model.portable import load_model, save_model
-from pipeline.model.predict import BATCH
+from pipeline.model.portable import BATCH, load_model, save_model
 from pipeline.preprocess import preprocess
-from pipeline.stages.evaluate import evaluate
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import read_json, sha256_of
 from pipeline.training.fit import input_spec
 
 HISTORY = "epoch,train/loss,train/accuracy,val/loss,val/accuracy,lr\n0,1.0,0.5,{val},0.001\n1,0.9,0.6,{val},0.001\n"

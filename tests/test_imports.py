@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli
+
 ROOT = Path(__file__).parents[1]
 # What a command does without, as long as nothing that it is asked for needs it.
 UNUSED = {
     "evaluate": ["numba", "scipy", "sklearn", "cleanlab", "statsmodels", "pytorch_lightning", "optuna", "mlflow"],
     "compare": ["torch", "numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "promote": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
+    "adopt": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
     "reproduce": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
     "champion": ["torch", "numba", "scipy", "matplotlib", "pandas", "numpy", "pytorch_lightning", "mlflow"],
     "predict": ["numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
@@ -32,22 +34,22 @@ def imported_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize("command", UNUSED)
 def test_a_command_starts_without_what_it_may_not_need(command: str) -> None:
-    assert imported_by(f"import pipeline.{command}").isdisjoint(UNUSED[command])
+    assert imported_by(f"import pipeline.{'' if command in cli.STAGES else 'commands.'}{command}").isdisjoint(
+        UNUSED[command]
+    )
 
 
 # Each command as a person types it, with a mistake and with --help.
-COMMANDS = sorted(
-    path.stem for path in (ROOT / "src/pipeline").glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8")
-)
+COMMANDS = sorted(cli.STAGES | cli.COMMANDS)
 HEAVY = {"torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "mlflow", "numba", "scipy", "matplotlib",
          "pandas", "sklearn", "optuna", "pyarrow"}  # fmt: skip
 BY_HYDRA = ("download", "preprocess", "train", "evaluate")
 
 
 def ended(command: str, *words: str) -> tuple[int, str, set[str]]:
-    """Exit code, what was said, and the packages that were imported, of `python -m pipeline.COMMAND WORDS`."""
+    """Exit code, what was said, and the packages that were imported, of `pipeline COMMAND WORDS`."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", f"pipeline.{command}", *words], cwd=ROOT, text=True, check=False,
+        [sys.executable, "-X", "importtime", "-m", "pipeline", command, *words], cwd=ROOT, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PIPELINE_WARM": "0"}, capture_output=True,
     )  # fmt: skip
     lines = done.stderr.splitlines()
@@ -123,7 +125,7 @@ def test_a_dry_run_of_a_sweep_says_what_it_imports_and_draws_nothing() -> None:
 @pytest.mark.parametrize("command", ["train", "predict"])
 def test_mlflow_reports_no_usage(command: str) -> None:
     """It makes its client of reports when it is imported."""
-    told = f"from pipeline.command import load; load({command!r}, 'torch', 'MLflow')"
+    told = f"from pipeline.system.startup import load; load({command!r}, 'torch', 'MLflow')"
     client = "from mlflow.telemetry.client import get_telemetry_client; print(get_telemetry_client())"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DO_NOT"))}
     environment |= {"PYTHONPATH": str(ROOT / "src"), "CI": ""}  # where CI is set MLflow makes none anyway
@@ -146,7 +148,7 @@ def test_scores_and_comparisons_of_two_networks_need_no_scipy() -> None:
 import numpy as np
 from pipeline.comparison.statistics import corrected, over_images
 from pipeline.config.schema import EvaluateSection
-from pipeline.reports.scores import scores
+from pipeline.evaluation.scores import scores
 answers = np.log(np.full((8, 2), 0.5, dtype=np.float32))
 scores(answers, np.zeros(8, dtype=np.int64), 3)
 right = np.arange(8)[None] > 2

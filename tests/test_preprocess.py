@@ -24,13 +24,13 @@ from data_makers import (
     write_raw,
 )
 from pipeline.config.schema import DownloadView, PreprocessConfig, PreprocessData
-from pipeline.data.arrays import load_split, split_exists
 from pipeline.data.card import DataCard
 from pipeline.data.idx import write_idx
+from pipeline.data.processed import load_split, split_exists
 from pipeline.download import download
-from pipeline.errors import DataContractError
-from pipeline.files import sha256_of
 from pipeline.preprocess import preprocess
+from pipeline.system.errors import DataContractError
+from pipeline.system.files import sha256_of
 
 REPO = Path(__file__).parents[1]
 

@@ -20,13 +20,13 @@ from rich.console import Console
 from config.config_makers import train_config
 from data_makers import own_config, preprocess_config, tiny_set, tree, write_raw
 from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
+from pipeline.data.processed import load_split
 from pipeline.download import download
-from pipeline.files import read_json, sha256_of
 from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
-from pipeline.stages.train import Training, train
+from pipeline.system.files import read_json, sha256_of
+from pipeline.train import Training, train
 from pipeline.training.fit import input_spec
 from training.training_makers import SimulatedCrash
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from pipeline.forks.client import VARIABLE, Forked, pid_of, place, start
+from pipeline.system.fork_client import VARIABLE, Forked, pid_of, place, start
 
 FOLDER = "PIPELINE_TESTS_WARM"  # names, in the environment, where the socket is
 READY_WITHIN_S = 120

@@ -15,7 +15,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from pipeline.config.called import refuse_foreign_classes
+from pipeline.config.allowed_targets import refuse_foreign_classes
 from pipeline.config.check import did_you_mean
 
 _apply_overrides = ConfigLoaderImpl._apply_overrides_to_config

@@ -1,6 +1,6 @@
 """hydra/sweeper=optuna: search where Hydra's own sweeper would try all. The trials are jobs of any launcher.
 
-Use:  python -m pipeline.train -m hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))'
+Use:  pipeline train -m hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))'
 """
 
 # No `from __future__ import annotations`: Hydra runs this file before it is in sys.modules, where dataclasses look.
@@ -31,9 +31,9 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        from pipeline.sweeps.launch import PARENT
-        from pipeline.sweeps.search import Search
-        from pipeline.sweeps.study import Study
+        from pipeline.sweeps.jobs.launcher import PARENT
+        from pipeline.sweeps.search.options import Search
+        from pipeline.sweeps.search.study import Study
 
         options: Any = OmegaConf.to_container(self.settings.hydra.sweeper, resolve=True)
         own = OmegaConf.masked_copy(self.settings, [str(key) for key in self.settings if key != "hydra"])
@@ -69,7 +69,7 @@ class OptunaSweeper(Sweeper):
                 yield from self._batch(list(group))
 
     def _batch(self, batch: list[tuple[int, list[str]]]) -> Iterator[tuple[int, Any]]:
-        from pipeline.sweeps.study import Result
+        from pipeline.sweeps.search.study import Result
 
         try:
             returned = self.launcher.launch([words for _, words in batch], initial_job_idx=batch[0][0])
@@ -81,12 +81,12 @@ class OptunaSweeper(Sweeper):
 
     def _filed(self) -> dict[int, Any]:
         """The results of the jobs that have finished, as MLflow has them; the others have been awaited."""
-        from pipeline.origin import NUMBER_TAG
-        from pipeline.places import project_root
-        from pipeline.sweeps.cluster import await_jobs
-        from pipeline.sweeps.filed import filed_jobs, values_of
-        from pipeline.sweeps.launch import PARENT
-        from pipeline.sweeps.study import Result
+        from pipeline.runtime.origin import NUMBER_TAG
+        from pipeline.runtime.places import project_root
+        from pipeline.sweeps.jobs.cluster import await_jobs
+        from pipeline.sweeps.jobs.launcher import PARENT
+        from pipeline.sweeps.jobs.records import filed_jobs, values_of
+        from pipeline.sweeps.search.study import Result
         from pipeline.tracking import Store
 
         if name := self.settings.hydra.launcher.get("name"):
@@ -101,7 +101,7 @@ class OptunaSweeper(Sweeper):
 
 
 def _result(returned: JobReturn) -> Any:
-    from pipeline.sweeps.study import Result
+    from pipeline.sweeps.search.study import Result
 
     value = returned._return_value  # `return_value` would raise, and print a line of its own
     if returned.status != JobStatus.COMPLETED:

@@ -1,6 +1,6 @@
 """hydra/launcher=process: the jobs of a sweep in processes of their own, several at once. The default of `-m`.
 
-Use:  python -m pipeline.train -m optimizer.lr=1e-3,1e-2 hydra.launcher.n_jobs=2
+Use:  pipeline train -m optimizer.lr=1e-3,1e-2 hydra.launcher.n_jobs=2
 """
 
 # No `from __future__ import annotations`: Hydra runs this file before it is in sys.modules, where dataclasses look.
@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline.errors import PipelineError
+from pipeline.system.errors import PipelineError
 
 
 class ProcessLauncher(Launcher):
@@ -30,8 +30,8 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Hydra's interface: all jobs at once, all outcomes at the end."""
-        from pipeline.files import write_json
-        from pipeline.sweeps.launch import PARENT
+        from pipeline.sweeps.jobs.launcher import PARENT
+        from pipeline.system.files import write_json
 
         jobs = [self.job(number, words) for number, words in enumerate(job_overrides, initial_job_idx)]
         if self.config.sweep.dry_run:
@@ -48,9 +48,9 @@ class ProcessLauncher(Launcher):
 
     def stream(self, jobs: Iterator[Any], count: int | None = None) -> Iterator[tuple[int, JobReturn]]:
         """(number, outcome) of each job as it ends; the next job is asked for when a slot is free."""
-        from pipeline.places import project_root
-        from pipeline.sweeps.launch import Rules, run_jobs
-        from pipeline.sweeps.pool import gpus_for, slots
+        from pipeline.runtime.places import project_root
+        from pipeline.sweeps.jobs.launcher import Rules, run_jobs
+        from pipeline.sweeps.jobs.pool import gpus_for, slots
 
         o = self.options
         sweep = self.config.sweep
@@ -67,7 +67,7 @@ class ProcessLauncher(Launcher):
 
     def job(self, number: int, words: Sequence[str]) -> Any:
         """Compose, resolve and check one job's configuration; what is wrong with it is said before any job starts."""
-        from pipeline.sweeps.compose import composed_job
+        from pipeline.sweeps.jobs.job import composed_job
 
         setup_globals()
         config = self.loader.load_sweep_config(self.config, list(words))

@@ -18,10 +18,9 @@ from typing import Any
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
-from pipeline.data.own import OWN, own_data
-from pipeline.files import atomic_file, write_json, write_text
-from pipeline.places import project_root
-from pipeline.start import run
+from pipeline.data.user_data import OWN, own_data
+from pipeline.runtime.places import project_root
+from pipeline.system.files import atomic_file, write_json, write_text
 
 MAX_VALUE_CHARS = 60  # the digests of published files would fill the screen
 
@@ -76,7 +75,8 @@ def _short(value: Any) -> str:
 
 def main() -> None:
     """`dvc repro` runs it first; it costs a third of a second."""
-    from pipeline.command import explained, settle
+    from pipeline.system.exit_codes import explained
+    from pipeline.system.startup import settle
 
     if len(sys.argv) > 1:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
@@ -94,4 +94,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    from pipeline.cli import main as command_line
+
+    command_line("configure")

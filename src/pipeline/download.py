@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config.schema import DownloadConfig, DownloadView
-from pipeline.data.copy_table import copy_table
-from pipeline.data.pack_images import pack_images
-from pipeline.data.package import write_package_data
+from pipeline.data.idx import write_package_data
+from pipeline.data.images import pack_images
 from pipeline.data.published import TIMEOUT_S, Published
 from pipeline.data.source import RawFile, RawNote
-from pipeline.errors import DataContractError
-from pipeline.files import atomic_folder
-from pipeline.places import Places
-from pipeline.start import run
+from pipeline.data.tables import copy_table
+from pipeline.runtime.places import Places
+from pipeline.system.errors import DataContractError
+from pipeline.system.files import atomic_folder
 
 
 def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeout_s: float = TIMEOUT_S) -> None:
@@ -82,16 +81,13 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    """`dvc repro download`, or by hand `python -m pipeline.download data=mnist`."""
-    from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
-
-    def stage(cfg: DownloadConfig, places: Places) -> None:
-        print(f"download: looking for {cfg.data.name} ({cfg.data.kind})", flush=True)
-        download(cfg.data, places.root, places.out / "data/raw", os.environ.get("PIPELINE_MIRROR"))
-
-    run_stage("download", DownloadConfig, lambda: stage)
+def main(cfg: DownloadConfig, places: Places) -> None:
+    """`dvc repro download`, or by hand `pipeline download data=mnist`."""
+    print(f"download: looking for {cfg.data.name} ({cfg.data.kind})", flush=True)
+    download(cfg.data, places.root, places.out / "data/raw", os.environ.get("PIPELINE_MIRROR"))
 
 
 if __name__ == "__main__":
-    run(main)
+    from pipeline.cli import main as command_line
+
+    command_line("download")

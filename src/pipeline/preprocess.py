@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.schema import DeformConfig, PreprocessConfig, PreprocessData
-from pipeline.data.card import DataCard
-from pipeline.data.expand import expand, expanded_facts
-from pipeline.data.from_idx import source_from_idx
-from pipeline.data.own import look_again
-from pipeline.data.scaling import scaling_of
+from pipeline.data.augmentation import expand, expanded_facts
+from pipeline.data.card import DataCard, suspicions
+from pipeline.data.idx import source_from_idx
 from pipeline.data.source import Labels, RawNote, Source
-from pipeline.data.split import held_out
-from pipeline.data.suspicions import suspicions
-from pipeline.data.write import SPLITS, Assignment, require_room, write_splits
-from pipeline.errors import DataContractError
-from pipeline.files import atomic_folder
-from pipeline.places import Places
-from pipeline.start import run
+from pipeline.data.splits import held_out
+from pipeline.data.user_data import look_again
+from pipeline.data.write import SPLITS, Assignment, require_room, scaling_of, write_splits
+from pipeline.runtime.places import Places
+from pipeline.system.errors import DataContractError
+from pipeline.system.files import atomic_folder
 
 
 def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
@@ -74,11 +71,11 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
 def _open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     """The reader for what lies in raw; Pillow and pyarrow are imported only where they are needed."""
     if note.format == "image_folder":
-        from pipeline.data.from_images import source_from_images
+        from pipeline.data.images import source_from_images
 
         return source_from_images(raw, note, cfg)
     if note.format == "table":
-        from pipeline.data.from_table import source_from_table
+        from pipeline.data.tables import source_from_table
 
         return source_from_table(raw, note, cfg)
     return source_from_idx(raw, note, cfg)
@@ -136,20 +133,17 @@ def summary(card: DataCard) -> str:
     return "\n".join(lines + [f"preprocess: suspicious: {suspicion}" for suspicion in card.suspicions])
 
 
-def main() -> None:
-    """`dvc repro preprocess`, or by hand `python -m pipeline.preprocess data.validation_fraction=0.2`."""
-    from pipeline.stage import run_stage  # brings Hydra, which the stage itself does not need
-
-    def stage(cfg: PreprocessConfig, places: Places) -> None:
-        print(f"preprocess: reading {cfg.data.name}", flush=True)
-        try:
-            preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
-        except DataContractError:
-            look_again(places.root)  # at what its owner will have repaired
-            raise
-
-    run_stage("preprocess", PreprocessConfig, lambda: stage)
+def main(cfg: PreprocessConfig, places: Places) -> None:
+    """`dvc repro preprocess`, or by hand `pipeline preprocess data.validation_fraction=0.2`."""
+    print(f"preprocess: reading {cfg.data.name}", flush=True)
+    try:
+        preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
+    except DataContractError:
+        look_again(places.root)  # at what its owner will have repaired
+        raise
 
 
 if __name__ == "__main__":
-    run(main)
+    from pipeline.cli import main as command_line
+
+    command_line("preprocess")

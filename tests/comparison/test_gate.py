@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.comparison import gate
-from pipeline.comparison.gate import decide, put_up
-from pipeline.comparison.sides import Answers, Member
 from pipeline.comparison.statistics import tango_interval
-from pipeline.errors import PipelineError
+from pipeline.comparison.subjects import Answers, Member
+from pipeline.registry import gate
+from pipeline.registry.gate import decide, put_up
+from pipeline.registry.versions import Registry, Version
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import Store
-from pipeline.tracking.registry import Registry, Version
 from tracking.tracking_makers import Serve, make_images
 
 HELD = Version("digits", 3, "r", "m", {})
@@ -105,7 +105,7 @@ def test_a_model_is_judged_once(store: Store, monkeypatch: pytest.MonkeyPatch) -
     """The first is champion, a worse one and one that was scored by hand are not; names are those of experiments."""
     assert "version 1 of team-digits is @champion: the first" in evaluated(store, monkeypatch)
     assert "is not the champion: not shown" in evaluated(store, monkeypatch, wrong=90)
-    assert "python -m pipeline.champion 3 would make it" in evaluated(store, monkeypatch, wrong=0, appoint=False)
+    assert "pipeline champion 3 would make it" in evaluated(store, monkeypatch, wrong=0, appoint=False)
     assert number_of_champion(store) == 1
     assert "version 4 of team-digits is @champion: no worse" in evaluated(store, monkeypatch, wrong=20)
     assert number_of_champion(store) == 4
@@ -145,7 +145,7 @@ def test_a_champion_whose_run_is_gone_keeps_the_new_one_out_and_fails_nothing(
 
 
 def test_damaged_predictions_are_one_error(tmp_path: Path) -> None:
-    from pipeline.comparison.sides import _kept_answers
+    from pipeline.comparison.subjects import _kept_answers
 
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(PipelineError, match="expected the predictions that an evaluation kept"):

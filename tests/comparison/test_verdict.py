@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comparison.side_makers import make_side
+from comparison.subject_makers import make_side
 from pipeline.comparison.page import page
-from pipeline.comparison.verdict import Comparison, as_json, compare
-from pipeline.comparison.wording import caveat, evidence, headline
-from pipeline.errors import PipelineError
+from pipeline.comparison.verdict import Comparison, as_json, caveat, compare, evidence, headline
+from pipeline.system.errors import PipelineError
 
 NUM = 400
 

@@ -9,7 +9,7 @@ import pytest
 from config.config_makers import settings, whole_config
 from pipeline.config.check import did_you_mean, refuse_blind_keys, validate
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.system.errors import ConfigError
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}
 DEFORM = {

@@ -9,7 +9,7 @@ from hydra.errors import ConfigCompositionException
 
 from config.config_makers import CONF, ROOT
 from pipeline.config.compose import compose_yaml, parse
-from pipeline.errors import ConfigError
+from pipeline.system.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ def test_an_example_composes(stage: str, words: str) -> None:
 
 @pytest.mark.parametrize("stage", EXAMPLES)
 def test_a_page_names_each_choice_and_fits_a_terminal(stage: str) -> None:
-    text = page(stage, "What it does.", CONF)
+    text = page(stage, CONF)
 
     for group in ("data", "optimizer", "trainer", "experiment"):
         names = {file.stem for file in (CONF / group).glob("*.yaml")} - {"base"}
         found = re.search(rf"^  {group} +(.*(?:\n {{14}}.*)*)$", text, re.MULTILINE)
         assert found
         assert found[1].split() == sorted(names)
-    assert text.startswith(f"python -m pipeline.{stage} ")
+    assert text.startswith(f"pipeline {stage} ")
     assert len(text.splitlines()) <= 30
     assert max(map(len, text.splitlines())) <= 80

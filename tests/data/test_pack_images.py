@@ -10,7 +10,7 @@ import pytest
 
 from data_makers import own_config, tree
 from pipeline.download import download
-from pipeline.errors import DataContractError
+from pipeline.system.errors import DataContractError
 
 
 def make(folder: Path, *names: str) -> Path:

@@ -1,4 +1,4 @@
-"""`python -m pipeline.train …` is an ordinary Hydra run that touches nothing of DVC's."""
+"""`pipeline train …` is an ordinary Hydra run that touches nothing of DVC's."""
 
 from __future__ import annotations
 

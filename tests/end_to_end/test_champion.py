@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.files import read_json
+from pipeline.registry.versions import Registry, Version
+from pipeline.system.files import read_json
 from pipeline.tracking import Store
-from pipeline.tracking.registry import Registry, Version
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
 PYTHON = (sys.executable, "-m")
-CHAMPION = (*PYTHON, "pipeline.champion")
-PREDICT = (*PYTHON, "pipeline.predict")
+CHAMPION = (*PYTHON, "pipeline", "champion")
+PREDICT = (*PYTHON, "pipeline", "predict")
 IMAGES = "data/processed/test/images.npy"
 
 
@@ -74,7 +74,7 @@ def test_promoted_taken_back_and_promoted_again(fresh: Project) -> None:
     shown = next(line for line in fresh.run(*CHAMPION).text.splitlines() if line.startswith("@champion"))
     assert f" {next_one + 1} " in shown
     assert "appointed by hand" in shown
-    (found,) = json.loads(fresh.run(*PYTHON, "pipeline.compare", "main", "@champion", "--format", "json").text)
+    (found,) = json.loads(fresh.run(*PYTHON, "pipeline", "compare", "main", "@champion", "--format", "json").text)
     assert found["b"]["run_ids"] == [version.run_id]
     assert "mnist-dense has no version 99" in fresh.run(*CHAMPION, "99", expect=2).text
 
@@ -84,7 +84,7 @@ def test_a_model_that_is_scored_by_hand_is_registered_alone(fresh: Project) -> N
     fresh.run(*PYTHON, "pipeline.train", "model.units=1024")
     folder = max(fresh.root.glob("outputs/train/*/models")).relative_to(fresh.root)
     said = fresh.run(*PYTHON, "pipeline.evaluate", f"evaluate.model_folder={folder}").text
-    assert f"python -m pipeline.champion {newest(fresh).number} would make it the champion" in said
+    assert f"pipeline champion {newest(fresh).number} would make it the champion" in said
     assert champion(fresh) == first
 
 
@@ -137,7 +137,7 @@ def test_the_champion_predicts(project: Project, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_enough_is_no_error(project: Project) -> None:
-    done = project.run("bash", "-c", "python -m pipeline.predict data/processed/test/images.npy --format csv | head -1")
+    done = project.run("bash", "-c", "pipeline predict data/processed/test/images.npy --format csv | head -1")
     assert "Traceback" not in done.text
 
 

@@ -1,4 +1,4 @@
-"""`python -m pipeline.compare`: runs, sweeps, revisions and the workspace on the same test images."""
+"""`pipeline compare`: runs, sweeps, revisions and the workspace on the same test images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sweeps.known import sweeps
 from pipeline.tracking import Store
+from pipeline.tracking.lookup import sweeps
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
 TRAIN = (sys.executable, "-m", "pipeline.train")
-COMPARE = (sys.executable, "-m", "pipeline.compare")
+COMPARE = (sys.executable, "-m", "pipeline", "compare")
 
 
 def sweep_id(project: Project) -> str:

@@ -30,7 +30,7 @@ ONE = [(150, y) for y in range(40, 260, 10)]
 @pytest.fixture
 def port(project: Project) -> Iterator[int]:
     number = free_port()
-    with project.started(sys.executable, "-m", "pipeline.demo", "--port", str(number)):
+    with project.started(sys.executable, "-m", "pipeline", "demo", "--port", str(number)):
         wait_until_it_listens(number)
         yield number
 

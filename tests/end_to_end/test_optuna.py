@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from lanes import long
-from pipeline.sweeps.known import sweeps
-from pipeline.sweeps.storage import open_storage
+from pipeline.sweeps.search.storage import open_storage
 from pipeline.tracking import Store
+from pipeline.tracking.lookup import sweeps
 from project_maker import Project
 from training.ranks_makers import command_of, lives
 

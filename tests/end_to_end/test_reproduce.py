@@ -1,4 +1,4 @@
-"""`python -m pipeline.reproduce`: a run made again from what MLflow remembers, byte for byte, or what differs first."""
+"""`pipeline reproduce`: a run made again from what MLflow remembers, byte for byte, or what differs first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from project_maker import Project
 
 pytestmark = pytest.mark.slow
 TRAIN = (sys.executable, "-m", "pipeline.train")
-REPRODUCE = (sys.executable, "-m", "pipeline.reproduce")
+REPRODUCE = (sys.executable, "-m", "pipeline", "reproduce")
 SMALL = ("model.units=16", "trainer.num_epochs=2")
 AGAIN = "The run was made again, byte for byte."
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lanes import number
-from pipeline.model.predict import predict_log_probabilities
+from pipeline.model.portable import predict_log_probabilities
 from pipeline.prediction.models import find_model
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_listens
@@ -47,7 +47,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     project, port = ready.copy(tmp_path_factory.mktemp("serve") / "work"), free_port()
-    with project.started(sys.executable, "-m", "pipeline.serve", "--port", str(port)) as process:
+    with project.started(sys.executable, "-m", "pipeline", "serve", "--port", str(port)) as process:
         assert process.stdout is not None
         said = [process.stdout.readline(), process.stdout.readline()]
         assert "@champion. When it runs:" in said[0], said

@@ -15,8 +15,8 @@ from subprocess import Popen
 import psutil
 import pytest
 
-from pipeline.sweeps.known import sweeps
 from pipeline.tracking import RunRow
+from pipeline.tracking.lookup import sweeps
 from project_maker import Done, Project
 from slurm_maker import cancel_all, one_node, said
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.sweeps.known import sweeps
 from pipeline.tracking import Store
 from pipeline.tracking.leaderboard import compare_url, leaderboard_url, run_url
+from pipeline.tracking.lookup import sweeps
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_answers
 
@@ -31,7 +31,7 @@ def swept(ready: Project) -> Project:
 def port(swept: Project) -> Iterator[int]:
     number, sweep = free_port(), sweeps(swept.store)[0]
     with swept.started(
-        sys.executable, "-m", "pipeline.ui", "--port", str(number), "--sweep", sweep.tags["sweep.id"]
+        sys.executable, "-m", "pipeline", "ui", "--port", str(number), "--sweep", sweep.tags["sweep.id"]
     ) as server:
         wait_until_it_answers(number)
         assert server.stdout is not None

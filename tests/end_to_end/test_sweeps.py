@@ -1,4 +1,4 @@
-"""`python -m pipeline.train -m …`: real sweeps whose jobs fail, hang, are killed or interrupted. Nothing is lost."""
+"""`pipeline train -m …`: real sweeps whose jobs fail, hang, are killed or interrupted. Nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import pytest
 from sweep_faults import PROBE, WAITS, inject
 
 from lanes import long
-from pipeline.forks.client import VARIABLE
+from pipeline.system.fork_client import VARIABLE
 from project_maker import Project
 from training.ranks_makers import lives
 from warm_process import FOLDER

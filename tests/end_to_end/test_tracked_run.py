@@ -118,13 +118,13 @@ def test_a_clean_commit_is_clean_while_dvc_works_on_it(project: Project) -> None
 
 
 def test_a_dirty_tree_is_kept_as_a_patch_of_the_code_alone(project: Project) -> None:
-    project.edit("src/pipeline/stages/train.py", '"""What `python', '"""Precisely what `python')
+    project.edit("src/pipeline/train.py", '"""What `python', '"""Precisely what `python')
     project.repro()
     run = project.store.client.get_run(json.loads((project.root / "models/run.json").read_text())["run_id"])
 
     assert run.data.tags["git.dirty"] == "true"
     patch = Path(run.info.artifact_uri.removeprefix("file://"), "code/uncommitted.patch").read_text()
-    assert re.findall(r"^diff --git a/(\S+)", patch, re.MULTILINE) == ["src/pipeline/stages/train.py"]
+    assert re.findall(r"^diff --git a/(\S+)", patch, re.MULTILINE) == ["src/pipeline/train.py"]
     assert '+"""Precisely what `python' in patch
 
 

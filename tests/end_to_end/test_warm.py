@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from lanes import long
-from pipeline.forks.client import VARIABLE
+from pipeline.system.fork_client import VARIABLE
 from project_maker import Project
 from warm_process import FOLDER
 

@@ -31,13 +31,13 @@ CHANGES = {
         ["configure", "evaluate"],
     ),
     "where runs are filed": ([("conf/tracking/local.yaml", "run_name: null", "run_name: mine")], CONFIGURE),
-    "the code of evaluate": ([("src/pipeline/model/predict.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
+    "the code of evaluate": ([("src/pipeline/model/portable.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
     "the code of train": (
-        [("src/pipeline/stages/train.py", '"""What `python', '"""All that `python')],
+        [("src/pipeline/train.py", '"""What `python', '"""All that `python')],
         ["train", "evaluate"],
     ),
     "the code of the console and the store": (
-        [("src/pipeline/stage.py", '"""How a stage', '"""The way a stage')],
+        [("src/pipeline/runtime/stage_runner.py", '"""How a stage', '"""The way a stage')],
         [],
     ),
 }

@@ -7,7 +7,6 @@ spent on the stage. A chunk is a step, and each is saved, so that an epoch has 2
 start's kind of end and exit code, as JSON.
 """
 
-import importlib
 import json
 import os
 import random
@@ -19,8 +18,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.forks.server import TRAINING, end_now, import_available
-from pipeline.training import batches, checkpoints
+from pipeline.cli import dispatch
+from pipeline.system.fork_server import TRAINING, end_now, import_available
+from pipeline.training import checkpoints
+from pipeline.training import data_module as batches
 
 STAGE, SEED, NUM_KILLS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 LONGEST_S = 1.0
@@ -36,7 +37,7 @@ def live() -> None:
     os.dup2(log, 2)
     os.environ |= {"DVC_STAGE": STAGE, "DVC_ROOT": str(Path.cwd())}
     sys.argv = [STAGE]
-    importlib.import_module(f"pipeline.{STAGE}").main()
+    dispatch(STAGE)
 
 
 def newest_checkpoint_ns() -> int:

@@ -5,7 +5,6 @@ null under DVC), memory_bytes (that it may take; null: any), user (null: this on
 it said, as JSON.
 """
 
-import importlib
 import json
 import os
 import resource
@@ -15,10 +14,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pipeline.command import settle
-from pipeline.forks.server import OTHERS, TRAINING, end_now, import_available, status_of
+from pipeline.cli import dispatch
+from pipeline.system.fork_server import OTHERS, TRAINING, end_now, import_available, status_of
+from pipeline.system.startup import settle
 
-OF_OURS = ("pipeline.stage", "pipeline.stages.train", "pipeline.stages.evaluate", "pipeline.data.same")
+OF_OURS = ("pipeline.runtime.stage_runner", "pipeline.train", "pipeline.evaluate", "pipeline.runtime.processed_check")
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
 
 
@@ -36,7 +36,7 @@ def live(job: dict[str, Any], log: int) -> None:
         os.setgid(job["user"])
         os.setuid(job["user"])
     sys.argv = [job["stage"], *(job["words"] or ())]
-    importlib.import_module(f"pipeline.{job['stage']}").main()
+    dispatch(job["stage"])
 
 
 def ended(job: dict[str, Any], log: int) -> int:

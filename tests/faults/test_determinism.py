@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lanes import long
-from pipeline.files import sha256_of
-from pipeline.recording import MODEL_TAG
+from pipeline.runtime.recording import MODEL_TAG
+from pipeline.system.files import sha256_of
 from project_maker import Project
 
 pytestmark = pytest.mark.slow

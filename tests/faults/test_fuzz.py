@@ -42,17 +42,17 @@ from lanes import SEED, number
 from pipeline.config.check import valid_keys, validate
 from pipeline.config.compose import compose_yaml, parse, refusals
 from pipeline.config.schema import Config, PreprocessConfig, PublishedFile
-from pipeline.data.arrays import load_split
 from pipeline.data.card import DataCard
-from pipeline.data.from_images import decode
-from pipeline.data.from_table import source_from_table
+from pipeline.data.images import decode
+from pipeline.data.processed import load_split
+from pipeline.data.published import NotServed, unpack
 from pipeline.data.source import RawNote, Source, describe_file
-from pipeline.data.unpack import NotServed, unpack
-from pipeline.errors import DataContractError, PipelineError
+from pipeline.data.tables import source_from_table
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import Portable, load_model, save_model
 from pipeline.preprocess import _open_source, preprocess
+from pipeline.system.errors import DataContractError, PipelineError
 from pipeline.training.checkpoints import BEFORE, LAST, SafeFiles, newest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -62,7 +62,11 @@ LONGEST_S = 10.0
 MOST_BYTES = 256 << 20  # beyond what the process had before
 MOST_IMAGE_BYTES = 1 << 30  # Pillow lets 89 million pixels through, of up to 4 bytes, and copies them
 LONGEST_MESSAGE = 20_000
-EXPLAINED = (PipelineError, HydraException, OmegaConfBaseException)  # what `pipeline.stage.explained` prints as a line
+EXPLAINED = (
+    PipelineError,
+    HydraException,
+    OmegaConfBaseException,
+)  # what `pipeline.runtime.stage_runner.explained` prints as a line
 FUZZ = settings(
     deadline=None, database=None, print_blob=False,
     suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate, Phase.shrink],

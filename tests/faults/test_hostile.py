@@ -26,6 +26,7 @@ import pytest
 import torch
 from PIL import EpsImagePlugin
 
+from arguments import arguments_of
 from config.config_makers import CONF, train_config
 from data_makers import (
     mirror,
@@ -39,18 +40,18 @@ from data_makers import (
     write_raw,
 )  # fmt: skip
 from lanes import long
-from pipeline import ui
+from pipeline.commands import ui
 from pipeline.config.compose import compose_yaml
-from pipeline.data.arrays import load_split
-from pipeline.data.from_images import decode
+from pipeline.data.images import decode
+from pipeline.data.processed import load_split
 from pipeline.data.source import RawNote, describe_file
 from pipeline.download import download
-from pipeline.errors import ConfigError, DataContractError, DownloadError, PipelineError
-from pipeline.files import sha256_of
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import save_model
 from pipeline.preprocess import preprocess
+from pipeline.system.errors import ConfigError, DataContractError, DownloadError, PipelineError
+from pipeline.system.files import sha256_of
 from pipeline.tracking import Store
 from pipeline.training.checkpoints import BEFORE, LAST, Interrupted, SafeFiles, newest
 from project_maker import Project
@@ -409,7 +410,7 @@ def test_an_artifact_stays_in_its_run(name: str, store: Store, tmp_path: Path) -
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "example.org", ""])
 def test_the_ui_listens_to_no_other_machine_and_says_how_to_reach_it(host: str, store: Store) -> None:
     with pytest.raises(PipelineError) as caught:
-        ui.main(["--host", host, "--port", "5055"])
+        ui.main(arguments_of(ui, "--host", host, "--port", "5055"))
     message = one_line(caught.value)
     assert f"ssh -L 5055:127.0.0.1:5055 {socket.gethostname()}" in message
     assert "no passwords" in message
@@ -425,7 +426,7 @@ def test_the_ui_answers_no_other_name_and_shows_no_file_outside_a_run(store: Sto
         run.text("hello", "a.txt")
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.ui", "--port", str(port)], cwd=store.root, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "pipeline", "ui", "--port", str(port)], cwd=store.root, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:  # fmt: skip
         try:

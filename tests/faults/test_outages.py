@@ -22,9 +22,9 @@ from mlflow import MlflowClient
 from faults.copies import assert_same
 from lanes import long, number
 from mlflow_server import TrackingServer
+from pipeline.commands.sync import sync_all
 from pipeline.tracking import PARENT_TAG, Store
-from pipeline.tracking import follower as following
-from pipeline.tracking.__main__ import sync_all
+from pipeline.tracking import replica as following
 from pipeline.tracking.database import DATABASE
 from pipeline.tracking.replica import SOURCE_RUN
 from project_maker import Project
@@ -164,7 +164,7 @@ def test_a_server_that_is_down_at_the_start(store: Store, running: TrackingServe
     num_runs = assert_cheap(lambda: lived(store, running.url))
 
     assert caplog.text.count("does not answer; the run goes on without it") == num_runs
-    assert caplog.text.count("Later: python -m pipeline.tracking sync") == num_runs
+    assert caplog.text.count("Later: pipeline sync") == num_runs
     running.start()
     assert sync_all(store, running.url) == (num_runs, 0, 0)
     assert_same(store, running)
@@ -225,7 +225,7 @@ def test_a_training_beside_a_dead_server_gives_the_same_weights(prepared: Projec
     assert len(weights) == 2
     assert weights[0] == weights[1]
     assert beside.text.count("does not answer; the run goes on without it (Connection refused)") == 1
-    assert beside.text.count("Later: python -m pipeline.tracking sync") == 1
+    assert beside.text.count("Later: pipeline sync") == 1
 
 
 def test_a_sweep_is_complete_on_the_server_when_it_ends(

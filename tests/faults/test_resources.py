@@ -27,9 +27,9 @@ import torch
 
 from lanes import long, number
 from pipeline.config.schema import ModelConfig
-from pipeline.files import sha256_of
 from pipeline.model.dense import DenseNetwork
 from pipeline.model.portable import load_model, save_model
+from pipeline.system.files import sha256_of
 from project_maker import Done, Project
 
 pytestmark = pytest.mark.slow
@@ -313,7 +313,7 @@ CHECKPOINT = """
 import resource, sys
 from pathlib import Path
 import torch
-from pipeline.command import explained
+from pipeline.system.exit_codes import explained
 from pipeline.training.checkpoints import SafeFiles, newest
 SafeFiles().save_checkpoint({"history": [], "weights": torch.zeros(50_000_000)}, "last.ckpt")
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

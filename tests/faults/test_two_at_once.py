@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.files import read_json, sha256_of
+from pipeline.system.files import read_json, sha256_of
 from pipeline.tracking import MODEL_TAG
 from project_maker import Project
 
@@ -36,7 +36,7 @@ def long_project(prepared: Project, tmp_path_factory: pytest.TempPathFactory) ->
     project = prepared.copy(tmp_path_factory.mktemp("long") / "work")
     project.edit("conf/model/dense.yaml", "units: 128", "units: 16")
     project.edit("conf/trainer/default.yaml", "num_epochs: 2", f"num_epochs: {NUM_EPOCHS}")
-    project.edit("src/pipeline/stages/train.py", EPOCH_DONE, EPOCH_DONE + HALTS)
+    project.edit("src/pipeline/train.py", EPOCH_DONE, EPOCH_DONE + HALTS)
     project.run("dvc", "repro", "preprocess")
     return project
 
@@ -133,8 +133,8 @@ def test_a_training_that_outlived_its_dvc_is_not_joined_by_another(project: Proj
     """A shell that stands between the two keeps the stage from hearing of the end of dvc."""
     project.edit(
         "dvc.yaml",
-        "exec env PYTHONPATH=src python -m pipeline.train",
-        "env PYTHONPATH=src python -m pipeline.train; true",
+        "exec env PYTHONPATH=src pipeline train",
+        "env PYTHONPATH=src pipeline train; true",
     )
     with project.started("dvc", "repro", "train", HALT="1") as dvc:
         with halted(dvc) as stage:

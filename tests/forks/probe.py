@@ -12,7 +12,7 @@ import time
 import weakref
 from pathlib import Path
 
-from pipeline.start import run
+from pipeline.system.startup import begin, run
 
 
 def seen() -> dict[str, object]:
@@ -58,4 +58,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    begin("pipeline.probe", sys.argv[1:])
     run(main)

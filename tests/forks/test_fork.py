@@ -22,9 +22,8 @@ from typing import Any
 import pytest
 
 import pipeline
-from pipeline.forks.client import VARIABLE, pid_of, place, reason_to_stay_cold, start
-from pipeline.start import started_module
-from pipeline.warm import answers
+from pipeline.commands.warm import answers
+from pipeline.system.fork_client import VARIABLE, pid_of, place, reason_to_stay_cold, start
 from warm_process import FOLDER, socket_of_all, warmed
 
 OURS = Path(pipeline.__file__).parent
@@ -39,9 +38,15 @@ def probe(tmp_path: Path) -> Path:
     """A folder to put on PYTHONPATH."""
     package = tmp_path / "sources" / "pipeline"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "start.py"):
-        shutil.copy(OURS / name, package)
-    shutil.copytree(OURS / "forks", package / "forks")
+    for name in (
+        "__init__.py",
+        "system/__init__.py",
+        "system/startup.py",
+        "system/fork_client.py",
+        "system/fork_server.py",
+    ):
+        (package / name).parent.mkdir(exist_ok=True)
+        shutil.copy(OURS / name, package / name)
     shutil.copy(Path(__file__).with_name("probe.py"), package)
     return package.parent
 
@@ -200,20 +205,6 @@ def test_what_a_fork_could_not_have_is_done_cold_and_said(run: Run, environment:
     )  # fmt: skip
     assert warm.stderr.startswith(said)
     assert json.loads(warm.stdout)["is_leader"] is False  # a fork has a session of its own
-
-
-@pytest.mark.parametrize(
-    ("words", "module"),
-    [
-        ("-m pipeline.train -m seed=1,2", "pipeline.train"),
-        ("-mpipeline.train", "pipeline.train"),
-        ("-um pipeline.train", "pipeline.train"),
-        ("-X importtime -W ignore -u -m pipeline.train", "pipeline.train"),
-        ("-Ximporttime -m pytest -m slow", "pytest"),
-    ],
-)
-def test_the_module_is_found_among_options(words: str, module: str) -> None:
-    assert started_module(["python", *words.split()]) == module
 
 
 def test_the_module_of_somebody_else_is_left_alone(run: Run, probe: Path) -> None:

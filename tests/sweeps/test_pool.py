@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.forks import server
-from pipeline.sweeps import pool
-from pipeline.sweeps.jobs import LOG, Job
-from pipeline.sweeps.pool import Ended, Pool, Running, Server, Slot, gpus_for, opened, slots
+from pipeline.sweeps.jobs import pool
+from pipeline.sweeps.jobs.job import LOG, Job
+from pipeline.sweeps.jobs.pool import Ended, Pool, Running, Server, Slot, gpus_for, opened, slots
+from pipeline.system import fork_server as server
+from pipeline.system.errors import ConfigError, PipelineError
 from training.ranks_makers import lives
 
 # Python 3.12 warns of forks beside threads: those of what other tests have imported; a sweep's process has none yet.
@@ -132,9 +132,9 @@ def trying(folder: Path, slots: list[Slot]) -> Iterator[Tried]:
 
 @pytest.fixture(autouse=True)
 def tiny_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage `pipeline.stages.tiny` that does what its configuration names."""
-    run = SimpleNamespace(run_frozen=lambda record, out, tell: ACTS[record["act"]](tell))
-    monkeypatch.setitem(sys.modules, "pipeline.stages.tiny", run)
+    """A stage `pipeline.tiny` that does what its configuration names."""
+    run = SimpleNamespace(run_job=lambda record, out, tell: ACTS[record["act"]](tell))
+    monkeypatch.setitem(sys.modules, "pipeline.tiny", run)
 
 
 @pytest.fixture

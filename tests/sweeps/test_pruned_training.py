@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.stages.train import fit_in_processes
+from pipeline.train import fit_in_processes
 from pipeline.training.fit import fit
 from training.ranks_makers import alone, processed_folder
 from training.training_makers import NUM_TRAIN, digits, initial_network, small_config, trained

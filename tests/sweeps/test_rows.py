@@ -10,8 +10,8 @@ import pytest
 from row_makers import ACCURACY, LOSS, WEIGHTS, row, seeds
 from scipy.stats import ttest_ind
 
-from pipeline.config.words import short_names
-from pipeline.sweeps.rows import as_number, p_value, pareto, ranked, swept, verdict
+from pipeline.config.overrides import short_names
+from pipeline.sweeps.report.rows import as_number, p_value, pareto, ranked, swept, verdict
 
 NAN = math.nan
 

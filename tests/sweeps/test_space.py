@@ -9,9 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from pipeline.config.words import label_of
-from pipeline.errors import ConfigError
-from pipeline.sweeps.space import Space, read_space, word_of
+from pipeline.config.overrides import label_of
+from pipeline.sweeps.search.space import Space, read_space, word_of
+from pipeline.system.errors import ConfigError
 
 
 def space(*words: str) -> Space:

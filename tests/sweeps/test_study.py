@@ -18,14 +18,21 @@ from optuna.trial import TrialState
 
 from config.config_makers import settings
 from pipeline.config.check import validate
+from pipeline.config.overrides import values_of
 from pipeline.config.schema import SweepConfig, TrainConfig
-from pipeline.config.words import values_of
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.sweeps.prune import Pruning
-from pipeline.sweeps.search import Search
-from pipeline.sweeps.storage import IN_ENVIRONMENT, handed_on, open_storage, place_of, refuse_a_password, shown_place
-from pipeline.sweeps.study import Result, Study
-from pipeline.sweeps.sweeper import Study as WhichStudy
+from pipeline.sweeps.command_line import Study as WhichStudy
+from pipeline.sweeps.search.options import Search
+from pipeline.sweeps.search.pruning import Pruning
+from pipeline.sweeps.search.storage import (
+    IN_ENVIRONMENT,
+    handed_on,
+    open_storage,
+    place_of,
+    refuse_a_password,
+    shown_place,
+)
+from pipeline.sweeps.search.study import Result, Study
+from pipeline.system.errors import ConfigError, PipelineError
 
 OPTIONS: dict[str, Any] = {
     "n_trials": 6, "sampler": "tpe", "sampler_options": {}, "pruner": "none", "pruner_options": {}, "seed": 0,

@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 from row_makers import ACCURACY, LOSS, WEIGHTS, row, seeds
 
-from pipeline.files import read_json
-from pipeline.sweeps.rows import Objective, Row
-from pipeline.sweeps.summary import write_summary
-from pipeline.sweeps.table import note, print_summary
-from pipeline.sweeps.wording import number_text
+from pipeline.sweeps.report.rows import Objective, Row
+from pipeline.sweeps.report.summary import write_summary
+from pipeline.sweeps.report.table import note, print_summary
+from pipeline.sweeps.report.wording import number_text
+from pipeline.system.files import read_json
 
 SIX = {
     "optimizer": "rmsprop",
@@ -43,7 +43,7 @@ def table(rows: Sequence[Row], objectives: Sequence[Objective], width: int = 80)
 
 
 def written(folder: Path, rows: Sequence[Row], objectives: Sequence[Objective] = (ACCURACY,)) -> Any:
-    write_summary(folder, "abc", "python -m pipeline.train -m x=1,2", rows, objectives)
+    write_summary(folder, "abc", "pipeline train -m x=1,2", rows, objectives)
     return read_json(folder / "summary.json")
 
 
@@ -94,7 +94,7 @@ def test_the_json_has_the_best_by_its_mean(tmp_path: Path) -> None:
         "n": 2,
         "numbers": [2, 3],
         "run_ids": ["run2", "run3"],
-        "command": "python -m pipeline.train -m model.units=128 seed=0,1",
+        "command": "pipeline train -m model.units=128 seed=0,1",
     }
 
 
@@ -204,7 +204,7 @@ def test_what_was_not_ranked_is_on_one_line() -> None:
 def test_the_best_can_be_repeated_by_a_copy_of_one_line() -> None:
     """Quoted for the shell, with the exact value and not the rounded one, unbroken however long."""
     command = (
-        "repeat  python -m pipeline.train optimizer=rmsprop optimizer.lr=0.0012345678901234 model.units=128 "
+        "repeat  pipeline train optimizer=rmsprop optimizer.lr=0.0012345678901234 model.units=128 "
         "model.dropout=0.19961148827 'model.widths=[256,128,64]' optimizer.weight_decay=0.00591273051060851"
     )
 
@@ -276,7 +276,7 @@ def test_the_note_begins_with_the_best() -> None:
         "2 of 3 jobs finished; not ranked: 1 pruned",
         "",
         "```",
-        "python -m pipeline.train -m model.units=64 seed=0,1",
+        "pipeline train -m model.units=64 seed=0,1",
     ]
 
 

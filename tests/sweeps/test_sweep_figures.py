@@ -13,9 +13,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from row_makers import ACCURACY, LOSS, WEIGHTS, row, seeds
 
-from pipeline.reports.figures import ORANGE, save
-from pipeline.sweeps.figures import Scale, against_parameters, importances, parallel_coordinates
-from pipeline.sweeps.rows import Row
+from pipeline.evaluation.figures import ORANGE, save
+from pipeline.sweeps.report.figures import Scale, against_parameters, importances, parallel_coordinates
+from pipeline.sweeps.report.rows import Row
 
 
 def grid() -> list[Row]:

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from pipeline.system import signals as interrupts_module
+from pipeline.system.locks import LIVE
+from pipeline.system.signals import Interrupts, later_signals
 from pipeline.tracking import Store
-from pipeline.tracking import interrupts as interrupts_module
-from pipeline.tracking.interrupts import Interrupts, later_signals
-from pipeline.tracking.locks import LIVE
 from pipeline.tracking.store import LIVE_TAG, REASON_TAG, TRACEBACK_FILE
 
-SCRIPT = Path(__file__).with_name("every_ending.py")
+SCRIPT = Path(__file__).with_name("exit_paths.py")
 SIGNALS = {
     "sigint": signal.SIGINT,
     "swallowed_sigint": signal.SIGINT,

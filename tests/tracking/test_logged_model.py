@@ -140,7 +140,7 @@ def test_what_would_freeze_something_wrong_into_the_model_is_refused(
 def test_a_warning_after_a_model_was_logged_is_still_shown(tmp_path: Path) -> None:
     """mlflow.pytorch gives the root logger a handler and the level ERROR when it is imported first."""
     script = (
-        "import logging\nfrom pipeline.forks.server import import_available\nimport_available('mlflow.pytorch')\n"
+        "import logging\nfrom pipeline.system.fork_server import import_available\nimport_available('mlflow.pytorch')\n"
         "logging.getLogger('pipeline').warning('seen')\nprint(logging.getLogger().handlers)"
     )
     source = str(Path(pipeline.__file__).parents[1])

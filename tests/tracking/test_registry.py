@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.registry.versions import Registry, Version, legal_name
+from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import Store
-from pipeline.tracking.registry import Registry, Version, legal_name
 from tracking.tracking_makers import Serve, make_images
 
 
@@ -131,7 +131,7 @@ def test_it_is_read_without_mlflow(registry: Registry) -> None:
     registry.appoint(first)
     code = (
         "import sys; from pathlib import Path; from pipeline.tracking import Store\n"
-        "from pipeline.tracking.registry import Registry\n"
+        "from pipeline.registry.versions import Registry\n"
         f"store = Store(Path({str(registry.store.root)!r}))\n"
         "print(Registry(store).resolve('@champion'), store.run_exists(Registry(store).versions('digits')[0].run_id))\n"
         "print('mlflow' in sys.modules)"

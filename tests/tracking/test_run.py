@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import PipelineError
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import DatasetRef, Store
 
 

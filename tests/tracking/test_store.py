@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from pipeline.errors import PipelineError
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import MODEL_TAG, Store
 from pipeline.tracking.database import newest_experiment
 

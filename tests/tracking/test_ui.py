@@ -1,4 +1,4 @@
-"""`python -m pipeline.ui`: a slim server that comes up, says where, and goes away."""
+"""`pipeline ui`: a slim server that comes up, says where, and goes away."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import psutil
 import pytest
 from tracking_makers import free_port, wait_until_it_answers
 
-from pipeline import ui
-from pipeline.errors import PipelineError
+from arguments import arguments_of
+from pipeline.commands import ui
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import Store
 from pipeline.tracking.leaderboard import experiments_url
 
@@ -34,7 +35,7 @@ def test_the_server_answers_slim_and_is_gone_after_sigint_and_sigterm(store: Sto
     servers = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         port = free_port()
-        servers[number] = (port, start("-m", "pipeline.ui", "--port", str(port), cwd=store.root))
+        servers[number] = (port, start("-m", "pipeline", "ui", "--port", str(port), cwd=store.root))
     for number, (port, process) in servers.items():
         wait_until_it_answers(port)
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -54,7 +55,7 @@ def test_the_server_answers_slim_and_is_gone_after_sigint_and_sigterm(store: Sto
 
 def test_a_taken_port_is_one_error_with_the_next_free_port(project: Path, taken_port: int) -> None:
     with pytest.raises(PipelineError, match=rf"Port {taken_port} is taken.*--port \d+$") as error:
-        ui.main(["--port", str(taken_port)])
+        ui.main(arguments_of(ui, "--port", str(taken_port)))
     ui.check_port(int(str(error.value).rsplit(" ", 1)[1]))
 
 

@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) 
     store = Store(root)
     runs = {name: fill(store, name, accuracy) for name, accuracy in ACCURACIES.items()}
     port = free_port()
-    process: subprocess.Popen[str] = start("-m", "pipeline.ui", "--port", str(port), cwd=root, DVC_ROOT=str(root))
+    process: subprocess.Popen[str] = start("-m", "pipeline", "ui", "--port", str(port), cwd=root, DVC_ROOT=str(root))
     wait_until_it_answers(port)
     yield store, port, runs["dense-512"]
     process.terminate()

@@ -27,9 +27,9 @@ from torch import nn
 from config.config_makers import composed
 from model.rmsprop_reference import rmsprop_step
 from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import Split
+from pipeline.data.processed import Split
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.training.batches import EpochOrder
+from pipeline.training.data_module import EpochOrder
 from pipeline.training.fit import fit
 
 NUM_STEPS, BATCH, NUM_CLASSES = 200, 128, 10

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.training.batches import Batches, Share
+from pipeline.training.data_module import Batches, Share
 from pipeline.training.metrics import EpochMetrics
 
 NUM_SAMPLES, WORLD, MEETING_POINT = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

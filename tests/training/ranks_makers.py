@@ -15,7 +15,7 @@ from rich.console import Console
 
 from data_makers import preprocess_config, write_raw
 from pipeline.preprocess import preprocess
-from pipeline.stages.train import fit_in_processes
+from pipeline.train import fit_in_processes
 from pipeline.training.fit import fit_processed
 from training.training_makers import Trained, digits, small_config
 
@@ -80,7 +80,7 @@ def step_losses(found: Trained) -> list[tuple[int, float]]:
 def ranks_of(parent: int) -> list[psutil.Process]:
     """The living processes of a training that this process started, in the order of their numbers."""
     children = psutil.Process(parent).children()
-    ranks = [child for child in children if "pipeline.training.ranks" in command_of(child)]
+    ranks = [child for child in children if "pipeline.training.distributed" in command_of(child)]
     return sorted(ranks, key=lambda rank: rank.pid)
 
 

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from keras_peer import keras_says, needs_keras
-from pipeline.data.arrays import Split
-from pipeline.training.batches import EpochOrder
+from pipeline.data.processed import Split
+from pipeline.training.data_module import EpochOrder
 from training.book_steps import (
     BATCH,
     NUM_STEPS,

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.arrays import Split
-from pipeline.errors import Diverged, PipelineError
-from pipeline.training import batches, checkpoints
+from pipeline.data.processed import Split
+from pipeline.system.errors import Diverged, PipelineError
+from pipeline.training import checkpoints
+from pipeline.training import data_module as batches
 from pipeline.training.checkpoints import BEFORE, BEST, LAST, Interrupted, SafeFiles, is_whole, newest
-from pipeline.training.classifier import Classifier
+from pipeline.training.module import Classifier
 from training.training_makers import SimulatedCrash, Trained, assert_same_weights, digits, trained
 
 VALIDATION = digits(30, seed=1)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from training_makers import BATCH, digits, trained
 
-from pipeline.data.arrays import Split
+from pipeline.data.processed import Split
 from pipeline.model import kernels
-from pipeline.training import batches as batches_module
+from pipeline.training import data_module as batches_module
 
 WAITING = ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__")  # for the device
 

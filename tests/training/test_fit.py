@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipeline.data.arrays import Split
-from pipeline.training.batches import EpochOrder
+from pipeline.data.processed import Split
 from pipeline.training.checkpoints import BEST, LAST
+from pipeline.training.data_module import EpochOrder
 from training.training_makers import (
     BATCH,
     NUM_TRAIN,

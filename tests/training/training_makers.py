@@ -18,7 +18,7 @@ from rich.console import Console
 
 from config.config_makers import train_config
 from pipeline.config.schema import TrainConfig
-from pipeline.data.arrays import Split
+from pipeline.data.processed import Split
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.training.fit import Fit, fit
 

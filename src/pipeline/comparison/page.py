@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.comparison.sides import DATA_CARD, Side, digest_of
 from pipeline.comparison.statistics import Interval
-from pipeline.comparison.verdict import Comparison
-from pipeline.comparison.wording import accuracy, amount, evidence, headline, points
-from pipeline.data.arrays import load_split
+from pipeline.comparison.subjects import DATA_CARD, Side, digest_of
+from pipeline.comparison.verdict import Comparison, accuracy, amount, evidence, headline, points
 from pipeline.data.card import DataCard
-from pipeline.reports.html import document, sample, samples, table
+from pipeline.data.processed import load_split
+from pipeline.evaluation.html import document, sample, samples, table
 
 MOST_IMAGES = 24  # of each direction
 WIDTH, LEFT, RIGHT, ROW = 640, 150, 90, 34  # of the intervals' drawing, px

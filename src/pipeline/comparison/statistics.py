@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reports.scores import NORMAL_95
+from pipeline.evaluation.scores import NORMAL_95
 
 LEVEL = 0.95
 SIGNIFICANT = 1 - LEVEL

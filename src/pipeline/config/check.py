@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.system.errors import ConfigError
 
 Validated = TypeVar("Validated", bound=BaseModel)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.system.errors import ConfigError
 
 CONFIG_NAME = "config"
 MAX_SHOWN_CHARS = 200  # of overrides in a message

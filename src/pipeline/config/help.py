@@ -1,7 +1,8 @@
-"""What `python -m pipeline.STAGE --help` prints: read from the files of conf/, nothing is composed for it."""
+"""What `pipeline STAGE --help` prints: read from the files of conf/, nothing is composed for it."""
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from pathlib import Path
 
@@ -22,8 +23,10 @@ EXAMPLES = {
 }
 
 
-def page(stage: str, doc: str, conf: Path) -> str:
-    """doc: the docstring of the stage's module, whose first paragraph is shown."""
+def page(stage: str, conf: Path) -> str:
+    """The first paragraph of the stage's module, what conf/ has to choose from, and examples."""
+    source = Path(__file__).parents[1] / f"{stage}.py"  # read, not imported: that takes seconds
+    doc = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
     groups = {
         folder.name: sorted({file.stem for file in folder.glob("*.yaml")} - {"base"})
         for folder in sorted(conf.iterdir())
@@ -36,10 +39,10 @@ def page(stage: str, doc: str, conf: Path) -> str:
     ]
     examples = {**EXAMPLES[stage], "--cfg job": "print the settings, run nothing"}
     return "\n".join([
-        f"python -m pipeline.{stage} [GROUP=NAME | KEY=VALUE]…", "",
+        f"pipeline {stage} [GROUP=NAME | KEY=VALUE]…", "",
         textwrap.fill(doc.strip().split("\n\n")[0], WIDTH), "",
         "Groups, and what there is to choose from:", *choices, "",
-        f"Examples, after python -m pipeline.{stage}:",
+        f"Examples, after pipeline {stage}:",
         *(f"  {words:<42} {what}" for words, what in examples.items()), "",
         "Every setting: docs/configuration.md. Hydra's own switches: --hydra-help", "",
     ])  # fmt: skip

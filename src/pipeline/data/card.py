@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from pipeline.errors import DataContractError
-from pipeline.files import read_json, write_json
+from pipeline.system.errors import DataContractError
+from pipeline.system.files import read_json, write_json
 
 
 class Scaling(TypedDict):
@@ -78,3 +79,34 @@ class DataCard:
             raise DataContractError(
                 f"{path} is damaged ({error}): expected JSON with {expected}. Run: dvc repro -f preprocess"
             ) from error
+
+
+# ---------------------------------------------------------------- what is odd, and no reason to stop
+
+
+SMALL_SHARE = 0.01  # of a split; below it a class is hardly learnt, or its accuracy hardly known
+
+
+def suspicions(splits: dict[str, SplitFacts], duplicates: Duplicates) -> list[str]:
+    """One sentence for each."""
+    return [*_blank(splits), *_repeated(splits, duplicates), *_small_classes(splits)]
+
+
+def _blank(splits: dict[str, SplitFacts]) -> Iterator[str]:
+    for split, facts in splits.items():
+        if facts["blank_images"]:
+            yield f"{split}: {facts['blank_images']:,} of {facts['count']:,} images are blank (one single value)"
+
+
+def _repeated(splits: dict[str, SplitFacts], duplicates: Duplicates) -> Iterator[str]:
+    for pair, count in duplicates["across"].items():
+        if count:
+            first, second = pair.split("/")
+            yield f"{second}: {count:,} of {splits[second]['count']:,} samples occur in {first} too"
+
+
+def _small_classes(splits: dict[str, SplitFacts]) -> Iterator[str]:
+    for split, facts in splits.items():
+        for name, count in facts["counts_per_class"].items():
+            if count < SMALL_SHARE * facts["count"]:
+                yield f"{split}: class {name!r} has {count:,} of {facts['count']:,} samples"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.system.errors import PipelineError
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # the files of a trained network
 

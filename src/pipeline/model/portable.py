@@ -9,17 +9,19 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipeline.config.check import validate
 from pipeline.config.schema import ModelConfig
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.files import atomic_file, read_json, sha256_of, write_json
 from pipeline.model import DESCRIPTION, WEIGHTS, require_files
 from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.files import atomic_file, read_json, sha256_of, write_json
 
 
 @dataclass(frozen=True)
@@ -140,3 +142,19 @@ class Probabilities(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """(B, *shape) → (B, C), each row sums to 1."""
         return torch.softmax(self.network(samples), dim=1)
+
+
+# ---------------------------------------------------------------- what it says of samples
+
+
+BATCH = 2048  # samples; only memory and speed depend on it
+
+
+def predict_log_probabilities(model: Portable, samples: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, ...) raw samples → (N, C) float32, natural logarithms of the classes' probabilities."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(samples), BATCH):
+            logits = model.network(torch.from_numpy(np.array(samples[start : start + BATCH])))
+            parts.append(torch.log_softmax(logits, dim=1).numpy())
+    return np.concatenate(parts)

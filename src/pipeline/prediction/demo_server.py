@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.errors import ConfigError, DataContractError
 from pipeline.prediction.models import Found
 from pipeline.prediction.samples import drawing_as_sample
 from pipeline.prediction.strokes import answer_and_strokes
+from pipeline.system.errors import ConfigError, DataContractError
 
 MOST_BYTES = 1 << 20  # of a drawing
 MOST_PIXELS = 1 << 20

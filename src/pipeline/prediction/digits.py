@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.errors import DataContractError
+from pipeline.system.errors import DataContractError
 
 Grey = NDArray[np.uint8]
 BOX = 20 / 28  # of the image's side: what the figure fits into

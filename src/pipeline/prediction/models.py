@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.command import load
-from pipeline.comparison.sides import Sides
-from pipeline.errors import ConfigError
+from pipeline.comparison.subjects import Sides
 from pipeline.model import DESCRIPTION
 from pipeline.model.portable import Portable, load_model
+from pipeline.registry.versions import CHAMPION, Registry
+from pipeline.system.errors import ConfigError
+from pipeline.system.startup import load
 from pipeline.tracking import Store
-from pipeline.tracking.registry import CHAMPION, Registry
 
 
 @dataclass(frozen=True)

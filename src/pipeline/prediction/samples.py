@@ -20,10 +20,9 @@ from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.from_images import decode, opened
-from pipeline.data.pack_images import SUFFIXES
-from pipeline.errors import DataContractError
+from pipeline.data.images import SUFFIXES, decode, opened
 from pipeline.prediction.digits import as_digit
+from pipeline.system.errors import DataContractError
 
 if TYPE_CHECKING:
     from pipeline.model.dense import InputSpec

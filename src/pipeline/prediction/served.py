@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.comparison.sides import Sides
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.comparison.subjects import Sides
+from pipeline.registry.versions import CHAMPION, Registry
+from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import MODEL_ID_TAG, Store
-from pipeline.tracking.registry import CHAMPION, Registry
 
 EXAMPLE = "serving_input_example.json"  # that MLflow writes beside a model: two training images
 
@@ -40,7 +40,7 @@ def served_model(root: Path, asked: str | None) -> Served:
         if model_id is None:
             raise PipelineError(
                 f"{version} was registered by other means than this project's: serve it with MLflow alone, or choose "
-                "another: python -m pipeline.champion VERSION"
+                "another: pipeline champion VERSION"
             )
     else:
         row = Sides(root, store).run_called(asked)
@@ -50,6 +50,6 @@ def served_model(root: Path, asked: str | None) -> Served:
     if model_id is None:
         raise PipelineError(
             f"{what} has no model that MLflow can serve (a job of a sweep leaves weights alone). Make its settings the "
-            "pipeline's: python -m pipeline.promote RUN"
+            "pipeline's: pipeline adopt RUN"
         )
     return Served(store.model_folder(model_id), what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.origin import THREADS_TAG
+from pipeline.runtime.origin import THREADS_TAG
 from pipeline.tracking import RunRow, provenance
 
 

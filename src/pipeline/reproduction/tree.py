@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import PipelineError
-from pipeline.files import parse_yaml, read_yaml, sha256_of, write_text
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import parse_yaml, read_yaml, sha256_of, write_text
 from pipeline.tracking import PATCH_FILE, RunRow, Store
 
 CONFIG_FILE = "config.yaml"  # artifact: the whole resolved configuration

@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.config.words import shell_words
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.origin import FOLDER_TAG, WORDS_TAG, shown
-from pipeline.sweeps.command import Command, sweep_id
-from pipeline.sweeps.known import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
-from pipeline.sweeps.sweeper import Study
-from pipeline.sweeps.wording import TRAIN
+from pipeline.config.overrides import shell_words
+from pipeline.runtime.origin import FOLDER_TAG, WORDS_TAG, shown
+from pipeline.sweeps.command_line import Command, Study, sweep_id
+from pipeline.sweeps.report.wording import TRAIN
+from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import Run, RunRow, Store, locked
+from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
 
 BEGINNING = Path(".pipeline", "sweep.lock")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.errors import PipelineError
-from pipeline.forks.server import TRAINING, import_available
-from pipeline.origin import WORDS_TAG
-from pipeline.sweeps.cluster import slurm_jobs
-from pipeline.sweeps.command import Command
-from pipeline.sweeps.launch import PARENT
+from pipeline.runtime.origin import WORDS_TAG
+from pipeline.sweeps.command_line import Command
+from pipeline.sweeps.jobs.cluster import slurm_jobs
+from pipeline.sweeps.jobs.launcher import PARENT
+from pipeline.sweeps.jobs.pool import SERVER, Server
 from pipeline.sweeps.parent import Parent, folder_of, wanted_parent
-from pipeline.sweeps.pool import SERVER, Server
+from pipeline.system.errors import PipelineError
+from pipeline.system.fork_server import TRAINING, import_available
 from pipeline.tracking import Store, later_signals
 
 
@@ -68,7 +68,7 @@ def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[lis
             failure = error
         finally:  # also when it is interrupted: what is done is worth a table
             if parent.run:
-                from pipeline.sweeps.conclude import conclude  # draws; a dry run does without
+                from pipeline.sweeps.report.summary import conclude  # draws; a dry run does without
 
                 console = Console(highlight=False)
                 log_keys = command.search.space.log_keys if command.search else []

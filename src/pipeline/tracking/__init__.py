@@ -9,16 +9,23 @@ The only package that imports mlflow, and only once a store is used: importing i
 
 import os
 
+from pipeline.system.locks import locked
+from pipeline.system.signals import later_signals
 from pipeline.tracking.code_state import PATCH_FILE
-from pipeline.tracking.interrupts import later_signals
-from pipeline.tracking.leaderboard import leaderboard_url, run_url
+from pipeline.tracking.leaderboard import (
+    DESCRIPTION_TAG,
+    IDLE_TAG,
+    MODEL_ID_TAG,
+    MODEL_TAG,
+    PARENT_TAG,
+    REASON_TAG,
+    leaderboard_url,
+    run_url,
+)
 from pipeline.tracking.limits import as_text
-from pipeline.tracking.locks import locked
 from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
-from pipeline.tracking.rows import RunRow
-from pipeline.tracking.run import DatasetRef, Run
+from pipeline.tracking.run import DatasetRef, Run, RunRow
 from pipeline.tracking.store import Store
-from pipeline.tracking.tags import DESCRIPTION_TAG, IDLE_TAG, MODEL_ID_TAG, MODEL_TAG, PARENT_TAG, REASON_TAG
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from pipeline.errors import PipelineError
-from pipeline.tracking.locks import is_alive, locked, tokens
+from pipeline.system.errors import PipelineError
+from pipeline.system.locks import is_alive, locked, tokens
 
 log = logging.getLogger(__name__)
 

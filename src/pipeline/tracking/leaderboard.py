@@ -1,4 +1,4 @@
-"""What a person sees first: a sorted table of runs with the columns that matter, and links that open it."""
+"""Tags of runs that several modules know."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
+
+MODEL_TAG = "model.sha256"  # digest of models/model.safetensors
+DESCRIPTION_TAG = "model.json.sha256"  # digest of models/model.json, which names weights, data, settings and code
+PARENT_TAG = "mlflow.parentRunId"  # the UI shows a run below its parent
+LIVE_TAG = "pipeline.live"  # token of the process that writes the run; gone when the run has ended
+IDLE_TAG = "idle_s"  # wall seconds between its ends and its going on, so far
+REASON_TAG = "exit.reason"
+MODEL_ID_TAG = "model.id"  # of a run and of a registered version: MLflow's model
+
+
+# ---------------------------------------------------------------- a sorted table of runs, and links that open it
+
 
 NOTE_TAG = "mlflow.note.content"  # Markdown; the UI shows about three lines, so the headline comes first
 VIEW = "leaderboard"

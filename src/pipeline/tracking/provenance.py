@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-import shlex
 import socket
 import sys
 from collections.abc import Collection
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.files import read_yaml
+from pipeline.system.files import read_yaml
+from pipeline.system.startup import command_line
 from pipeline.tracking.code_state import CodeState, code_state
 
 INPUT_STAGES = ("configure", "download", "preprocess")
@@ -38,7 +38,7 @@ def provenance(root: Path, stages: Collection[str] = INPUT_STAGES) -> Provenance
     """
     code = code_state(root, dvc_results(root / "dvc.yaml"))
     tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", stages), **_version_tags(), **_machine_tags()}
-    tags["command"] = shlex.join(["python", *sys.orig_argv[1:]])
+    tags["command"] = command_line()
     return Provenance(tags, code.patch)
 
 

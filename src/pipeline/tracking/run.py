@@ -1,6 +1,13 @@
-"""What a stage may record about one run. Each call is written at once."""
+"""Runs as plain values, for whoever compares them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
 
 import json
 import tempfile
@@ -22,13 +29,38 @@ from pipeline.tracking.limits import (
     parts,
     table_cell,
 )
-from pipeline.tracking.model import log_model
+from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import Provenance
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
     from torch import nn
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as the store has it now. Metrics are the newest points."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    start_ms: int
+    end_ms: int | None
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, run: MlflowRun) -> RunRow:
+        info, data = run.info, run.data
+        return cls(info.run_id, info.experiment_id, info.run_name, info.status, info.start_time, info.end_time,
+                   dict(data.metrics), dict(data.params), dict(data.tags))  # fmt: skip
+
+
+# ---------------------------------------------------------------- what a stage may record about one run
+
 
 TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's list of the JSON files to show as tables
 
@@ -160,7 +192,7 @@ class Run:
     ) -> str:
         """Log a module (raw images to probabilities) as a model that loads without pickle and without our code.
 
-        See ``pipeline.tracking.model.log_model``. Returns the model's id: ``models:/<id>`` loads it.
+        See ``pipeline.tracking.logged_model.log_model``. Returns the model's id: ``models:/<id>`` loads it.
         """
         texts = {key: fit(as_text(value), PARAM_CHARS) for key, value in (params or {}).items()}
         return log_model(

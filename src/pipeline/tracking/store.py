@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pipeline.errors import PipelineError
-from pipeline.tracking import locks
+from pipeline.system import locks
+from pipeline.system.errors import PipelineError
+from pipeline.system.signals import Interrupts, Uncut
 from pipeline.tracking.database import (
     DATABASE,
     artifacts_uri,
@@ -25,20 +26,21 @@ from pipeline.tracking.database import (
     sqlite_uri,
     was_tagged,
 )  # fmt: skip
-from pipeline.tracking.ending import Ending
-from pipeline.tracking.follower import followed
-from pipeline.tracking.interrupts import Interrupts, Uncut
-from pipeline.tracking.leaderboard import experiment_tags, view_tag
+from pipeline.tracking.leaderboard import IDLE_TAG, LIVE_TAG, PARENT_TAG, REASON_TAG, experiment_tags, view_tag
 from pipeline.tracking.provenance import source_tags
-from pipeline.tracking.replica import server_from
-from pipeline.tracking.rows import RunRow
-from pipeline.tracking.run import Run
-from pipeline.tracking.tags import IDLE_TAG, LIVE_TAG, PARENT_TAG, REASON_TAG
+from pipeline.tracking.replica import followed, server_from
+from pipeline.tracking.run import Run, RunRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
+
+
+import signal
+from dataclasses import dataclass
+
+from pipeline.system.errors import ProcessLost
 
 log = logging.getLogger(__name__)
 
@@ -301,3 +303,31 @@ class Store:
 
 def _mlflow(*words: str) -> str:
     return shlex.join([sys.executable, "-m", "mlflow", *words])
+
+
+# ---------------------------------------------------------------- the status that an exception gives a run
+
+
+INTERRUPTED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends: MLflow's status, the reason where there is one, the exit code where a signal decides it."""
+
+    status: str
+    reason: str = ""
+    exit_code: int | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, caught: int | None) -> Ending:
+        """The ending for an exception that left the block, ``caught`` being the signal behind it."""
+        if caught is None and isinstance(error, KeyboardInterrupt):
+            caught = signal.SIGINT
+        if caught is None and isinstance(error, SystemExit) and error.code in INTERRUPTED:  # of a run within this one
+            caught = int(error.code) - 128
+        if caught is not None and not isinstance(error, ProcessLost):
+            return cls("KILLED", signal.Signals(caught).name, 128 + caught)
+        if isinstance(error, SystemExit) and not error.code:
+            return cls("FINISHED")
+        return cls("FAILED", f"{type(error).__name__}: {error}")

@@ -23,8 +23,8 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
-from pipeline.errors import PipelineError
-from pipeline.shortage import is_memory
+from pipeline.system.errors import PipelineError
+from pipeline.system.resource_errors import is_memory
 
 LAST, BEFORE, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
 MOST_SHARE = 0.02  # of the time may go into saving amid epochs

@@ -19,18 +19,17 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
 
 from pipeline.config.schema import KerasRMSpropConfig, TrainConfig, TrainerConfig
-from pipeline.data.arrays import Split, load_split, split_exists
 from pipeline.data.card import DataCard
-from pipeline.devices import accelerator
+from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.processes import Rank, world_size
+from pipeline.system.processes import Rank, world_size
 from pipeline.training.checkpoints import BEST, LAST, SafeFiles, SaveAmidEpochs, newest
-from pipeline.training.classifier import Classifier, OnEpoch, OnSteps, Values
-from pipeline.training.cpu import threads_of, tuned_cpu
-from pipeline.training.loaders import Loaders
+from pipeline.training.data_module import Loaders
+from pipeline.training.devices import accelerator, threads_of, tuned_cpu
+from pipeline.training.distributed_env import OwnSignals, environment, others_alive
+from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
 from pipeline.training.progress import EpochProgress
-from pipeline.training.together import OwnSignals, environment, others_alive
 
 
 @dataclass(frozen=True)

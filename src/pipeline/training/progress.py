@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.training.classifier import Classifier, loaders_of
+from pipeline.training.module import Classifier, loaders_of
 
 REFRESH_S = 0.1  # reading the running loss waits for the device, so it is not done at every step
 

@@ -1,0 +1,41 @@
+"""The champion behind a REST interface, by MLflow's own server.  pipeline serve [model=@champion] [--port N]
+
+On this machine alone (127.0.0.1). What is sent are samples as they are, such as 28 x 28 numbers from 0 to 255 an image;
+what comes back are the probabilities of the classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pipeline.prediction.arguments import model_named, port
+from pipeline.prediction.served import Served, served_model
+from pipeline.runtime.places import project_root
+from pipeline.system.startup import load
+
+PORT = 5001
+
+
+def command(found: Served, port_number: int) -> list[str]:
+    """MLflow's server, in this very environment."""
+    server = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    return [*server, "--host", "127.0.0.1", "--port", str(port_number), "--model-uri", str(found.folder)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, or a run")
+    parser.add_argument("--port", type=port, default=PORT)
+
+
+def main(args: argparse.Namespace) -> None:
+    root, name = project_root(), model_named(args.model)
+    load("serve", "MLflow")
+    found = served_model(root, name)
+    print(f"{found.what}. When it runs:", flush=True)
+    print(
+        f"  curl http://127.0.0.1:{args.port}/invocations -H 'Content-Type: application/json' -d @{found.example}",
+        flush=True,
+    )
+    os.execv(sys.executable, command(found, args.port))

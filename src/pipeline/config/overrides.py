@@ -1,0 +1,84 @@
+"""Overrides as people type them: which are swept, what a job is called by them, how to type them again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.compose import refusals
+from pipeline.system.errors import ConfigError
+
+SAMPLED = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
+MAX_TYPED_DIGITS = 8
+
+
+def swept_keys(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides of a multirun that fix something of the configuration, and the keys that it sweeps."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with refusals(shell_words(words)):
+        parsed = OverridesParser.create().parse_overrides(list(words))
+    own = [override for override in parsed if not override.is_hydra_override()]
+    fixed = [str(override.input_line) for override in own if not override.is_sweep_override()]
+    return fixed, [override.get_key_element().lstrip("+") for override in own if override.is_sweep_override()]
+
+
+def job_section(words: Sequence[str], varied: Sequence[str], number: int) -> dict[str, Any]:
+    """What a job is within its sweep (`SweepJob`), from the overrides that Hydra gives it."""
+    own = [word for word in words if not word.lstrip("+").startswith("sweep.")]
+    return {"number": number, "label": label_of(own, varied), "words": own}
+
+
+def label_of(words: Sequence[str], varied: Sequence[str]) -> str:
+    """`units=64 lr=0.01`: the values of the varied keys, each key by its last part where that is clear."""
+    values = values_of(words)
+    names = short_names(varied)
+    return " ".join(f"{names[key]}={short_value(values[key])}" for key in varied if key in values)
+
+
+def short_value(text: str) -> str:
+    """A sampled 0.004430375245218269 as 0.00443; what a person has typed as it is."""
+    digits = text.partition("e")[0].replace(".", "").lstrip("-0")
+    return f"{float(text):.4g}" if SAMPLED.fullmatch(text) and len(digits) > MAX_TYPED_DIGITS else text
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Each key by its last part, or whole where two end alike."""
+    leaves = [key.rpartition(".")[2] for key in keys]
+    return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
+
+
+def values_of(words: Sequence[str]) -> dict[str, str]:
+    """Key -> value, both as text."""
+    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+
+
+def as_settings(words: Sequence[str], conf: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
+    """Overrides as an experiment file says them: the choices of groups, and nested values.
+
+    Raises:
+        ConfigError: an override that removes something; a file cannot say that.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    choices: dict[str, str | None] = {}
+    values = OmegaConf.create()
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key, value = override.key_or_group, override.value()
+        if override.is_delete():
+            raise ConfigError(f"{override.input_line}: an experiment file cannot remove a setting")
+        if (conf / key).is_dir():
+            choices[key] = None if value is None else str(value)
+        else:
+            OmegaConf.update(values, key, value, force_add=True)
+    nested: Any = OmegaConf.to_container(values)
+    return choices, nested
+
+
+def shell_words(words: Sequence[str]) -> str:
+    """Overrides as they can be typed: quoted where a shell would not leave them alone."""
+    return " ".join(shlex.quote(word) for word in words)

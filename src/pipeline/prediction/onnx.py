@@ -1,0 +1,80 @@
+"""A network as ONNX: written, and asked beside torch before it may stay."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.model.portable import Portable, Probabilities
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import atomic_file
+
+TOLERANCE = 1e-5  # of a probability
+NUM_SAMPLES = 256  # that both are asked
+
+
+def export(model: Portable, out: Path) -> float:
+    """Write the model as ONNX; returns the largest difference of a probability.
+
+    Raises:
+        PipelineError: ONNX Runtime answers otherwise than torch; nothing is written.
+    """
+    module, samples = Probabilities(model.network).eval(), _samples(model)
+    with atomic_file(out) as new:
+        _write(module, samples[:2], model.classes, new)
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(samples)).numpy()
+        worst = max(
+            float(np.abs(_answers(new, samples[:count]) - expected[:count]).max()) for count in (1, NUM_SAMPLES)
+        )
+        if not worst <= TOLERANCE:
+            raise PipelineError(
+                f"{out}: ONNX Runtime's probabilities differ from torch's by up to {worst:.2g}, expected at most "
+                f"{TOLERANCE:g}. Nothing was written"
+            )
+    return worst
+
+
+def _samples(model: Portable) -> NDArray[Any]:
+    """(NUM_SAMPLES, ...) random ones, as large as those of training."""
+    rng, spec = np.random.default_rng(0), model.input
+    if spec.dtype == "uint8":
+        pixels: NDArray[Any] = rng.integers(0, 256, (NUM_SAMPLES, *spec.shape), dtype=np.uint8)
+        return pixels
+    values: NDArray[Any] = rng.standard_normal((NUM_SAMPLES, *spec.shape)) * np.asarray(spec.scale) + spec.offset
+    return values.astype(np.float32)
+
+
+def _write(module: torch.nn.Module, samples: NDArray[Any], classes: Sequence[str], path: Path) -> None:
+    import onnx
+
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    try:
+        quiet.setLevel(logging.ERROR)
+        with warnings.catch_warnings(action="ignore"):
+            made = torch.onnx.export(
+                module, (torch.from_numpy(samples),), input_names=["samples"], output_names=["probabilities"],
+                dynamic_shapes=({0: torch.export.Dim("n")},), dynamo=True, verbose=False,
+            )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
+    assert made is not None, "dynamo=True returns the program"
+    proto = made.model_proto
+    onnx.helper.set_model_props(proto, {"classes": "\n".join(classes)})
+    path.write_bytes(proto.SerializeToString())
+
+
+def _answers(path: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run(None, {"samples": samples})[0]
+    return found

@@ -1,1 +1,0 @@
-"""docs/configuration.md: every key of the configuration, made from the schema, conf/ and dvc.yaml."""

@@ -1,0 +1,1 @@
+"""The results of a sweep: rows, the table, figures, files."""

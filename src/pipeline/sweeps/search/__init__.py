@@ -1,0 +1,1 @@
+"""A search with Optuna: its options, its space, its trials, and when a trial is pruned."""
