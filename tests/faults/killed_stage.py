@@ -59,7 +59,7 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-import_available(f"pipeline.stages.{STAGE}", *TRAINING)
+import_available(f"pipeline.{STAGE}", *TRAINING)
 chance = random.Random(SEED)
 lives = []
 while True:
