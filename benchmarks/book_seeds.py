@@ -10,7 +10,9 @@ bar, with its compilation, which each process pays anew; so the epochs after the
 
 from __future__ import annotations
 
-import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
+from pipeline.system.startup import set_thread_environment  # isort: skip
+
+set_thread_environment()  # isort: split
 
 import json
 import os

@@ -33,7 +33,7 @@ CHANGES = {
     "where runs are filed": ([("conf/tracking/local.yaml", "run_name: null", "run_name: mine")], CONFIGURE),
     "the code of evaluate": ([("src/pipeline/model/portable.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
     "the code of train": (
-        [("src/pipeline/train.py", '"""What `python', '"""All that `python')],
+        [("src/pipeline/train.py", '"""Stage 3', '"""The stage 3')],
         ["train", "evaluate"],
     ),
     "the code of the console and the store": (
