@@ -10,7 +10,7 @@ from pipeline.data.card import DataCard, suspicions
 from pipeline.data.idx import source_from_idx
 from pipeline.data.source import RawNote, Source
 from pipeline.data.splits import assign_splits, require_room, scaling_of, write_splits
-from pipeline.data.user_data import look_again
+from pipeline.data.user_data import recheck_user_data
 from pipeline.runtime.places import Places
 from pipeline.system.errors import DataContractError
 from pipeline.system.files import atomic_folder
@@ -36,15 +36,16 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
         raise DataContractError(
             f"{raw} holds {note.name}, but data.name={cfg.data.name}. Run: dvc repro, or with data={note.name}"
         )
-    source = _open_source(raw, note, cfg.data)
+    deform = cfg.expand if isinstance(cfg.expand, DeformConfig) else None
+    source = open_source(raw, note, cfg.data)
     assignment = assign_splits(source, cfg.data)
-    require_room(out, source, assignment, cfg.expand.copies if isinstance(cfg.expand, DeformConfig) else 0)
+    require_room(out, source, assignment, deform.copies if deform else 0)
     with atomic_folder(out) as new:
         splits, duplicates = write_splits(new, source, assignment)
-        odd = suspicions(splits, duplicates)
+        oddities = suspicions(splits, duplicates)
         expansion = None
-        if isinstance(cfg.expand, DeformConfig):
-            expansion = expand(new / "train", cfg.expand)
+        if deform:
+            expansion = expand(new / "train", deform)
             splits["train"] = expanded_facts(splits["train"], new / "train", expansion)
         card = DataCard(
             name=note.name,
@@ -58,14 +59,14 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
             expansion=expansion,
             duplicates=duplicates,
             made_with=cfg.model_dump(mode="json"),
-            suspicions=odd,
+            suspicions=oddities,
         )
         card.write(new / "data_card.json")
     print(summary(card))
     return card
 
 
-def _open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
+def open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     """The reader for what lies in raw; Pillow and pyarrow are imported only where they are needed."""
     if note.format == "image_folder":
         from pipeline.data.images import source_from_images
@@ -100,7 +101,7 @@ def main(cfg: PreprocessConfig, places: Places) -> None:
     try:
         preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
     except DataContractError:
-        look_again(places.root)  # at what its owner will have repaired
+        recheck_user_data(places.root)  # at what its owner will have repaired
         raise
 
 

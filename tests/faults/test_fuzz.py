@@ -51,7 +51,7 @@ from pipeline.data.tables import source_from_table
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import Portable, load_model, save_model
-from pipeline.preprocess import _open_source, preprocess
+from pipeline.preprocess import open_source, preprocess
 from pipeline.system.errors import DataContractError, PipelineError
 from pipeline.training.checkpoints import BEFORE, LAST, SafeFiles, newest
 
@@ -187,7 +187,7 @@ class Stage:
 
     def source(self) -> Source:
         """What preprocess does up to its first written byte."""
-        return _open_source(self.raw, RawNote.read(self.raw), self.cfg.data)
+        return open_source(self.raw, RawNote.read(self.raw), self.cfg.data)
 
     def read(self, number: int) -> bool:
         """Every sample of every part; now and then by the stage itself."""
