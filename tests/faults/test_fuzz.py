@@ -50,7 +50,7 @@ from pipeline.data.source import RawNote, Source, describe_file
 from pipeline.data.tables import source_from_table
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import Portable, load_model, save_model
+from pipeline.model.portable import TrainedModel, load_model, save_model
 from pipeline.preprocess import open_source, preprocess
 from pipeline.system.errors import DataContractError, PipelineError
 from pipeline.training.checkpoints import BEFORE, LAST, SafeFiles, newest
@@ -634,7 +634,7 @@ def test_models(folder: Path) -> None:
             (folder / DESCRIPTION).write_text(json.dumps(description | {"sha256": {WEIGHTS: digest}}))
         try:
             loaded = load_model(folder)
-            taken = isinstance(loaded, Portable) and len(loaded.classes) == 2
+            taken = isinstance(loaded, TrainedModel) and len(loaded.classes) == 2
         except PipelineError as error:
             taken = refused(error)
         for other, bytes_before in good.items():
