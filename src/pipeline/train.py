@@ -76,7 +76,7 @@ def train(
     console: Console,
     on_epoch: OnEpoch,
     on_steps: OnSteps,
-    asked_to_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Training:
     """Train a Dense network on the training split.
 
@@ -94,7 +94,7 @@ def train(
     card = DataCard.read(processed / "data_card.json")
     spec = input_spec(card)
     in_processes = cfg.trainer.devices > 1 and Rank.of(os.environ) is None
-    fit = fit_in_processes if in_processes else partial(fit_processed, asked_to_stop=asked_to_stop)
+    fit = fit_in_processes if in_processes else partial(fit_processed, stop_requested=stop_requested)
     done = fit(processed, work, cfg, console, on_epoch, on_steps)
 
     description = {"kept_epoch": done.kept_epoch, "num_epochs": len(done.history), "seed": cfg.seed, **origin}
@@ -150,12 +150,12 @@ def train_tracked(cfg: TrainConfig, places: Places, tell: Tell | None = None) ->
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
         pruning = pruning_of(cfg)
-        with written_down(run), later_signals(world_size(cfg.trainer) == 1) as asked_to_stop:
+        with written_down(run), later_signals(world_size(cfg.trainer) == 1) as stop_requested:
             done = train(
                 places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
                 on_epoch=partial(epoch_done, run, cfg, tell, pruning),
                 on_steps=lambda name, points: run.metric_points((name, value, step) for step, value in points),
-                asked_to_stop=asked_to_stop,
+                stop_requested=stop_requested,
             )  # fmt: skip
         values = done.measured()
         if tell:
@@ -175,7 +175,7 @@ def written_down(run: Run) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        run.json(error.where, "failure/diverged.json")
+        run.json(error.details, "failure/diverged.json")
         raise
 
 
