@@ -151,8 +151,9 @@ def fetch(url: str, path: Path, timeout_s: float) -> bool:
             resumed = _append(url, part, num_bytes, timeout_s)
             break
         except requests.HTTPError as error:
-            if error.response.status_code != 416 or not num_bytes:  # 416: the part was longer than the file
-                raise NotServed(f"HTTP {error.response.status_code} {error.response.reason}") from error
+            response: Any = error.response
+            if response.status_code != 416 or not num_bytes:  # 416: the part was longer than the file
+                raise NotServed(f"HTTP {response.status_code} {response.reason}") from error
         except requests.Timeout as error:
             raise NotServed(f"no answer within {timeout_s:g} s") from error
         except requests.RequestException as error:
