@@ -150,9 +150,10 @@ def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     """
     tar = raw / note.files["images"].file
     seen: dict[str, TextLabels] = {}
-    for name in _names(tar):
-        part, folder, _ = name.split("/", 2)
-        seen.setdefault(part, TextLabels()).add([folder])
+    with _explained(tar):
+        for _, member in _headers(tar):
+            part, folder, _ = member.name.split("/", 2)
+            seen.setdefault(part, TextLabels()).add([folder])
     if set(seen) not in ({"all"}, {"train", "test"}):
         raise DataContractError(
             f"{tar} holds {', '.join(sorted(seen)) or 'no image'}: expected train and test, or all. {REPAIR}"
@@ -247,12 +248,6 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             yield ImageOps.exif_transpose(file)
-
-
-def _names(tar: Path) -> Iterator[str]:
-    with _explained(tar):
-        for _, member in _headers(tar):
-            yield member.name
 
 
 def _members(tar: Path, part: str) -> Iterator[tuple[str, bytes]]:

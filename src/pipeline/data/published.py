@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DownloadView, PublishedArchive, PublishedFile
 from pipeline.data.idx import MAX_HEADER_BYTES, promised_bytes
@@ -256,7 +256,7 @@ def _copy_content(served: Path, compressed: bool, out: Path) -> str:
     """
     digest, written = hashlib.sha256(), 0
     try:
-        with _open_content(served, compressed) as source, open(out, "wb") as target:
+        with gzip.open(served) if compressed else open(served, "rb") as source, open(out, "wb") as target:
             chunk = source.read(CHUNK_BYTES)
             promised = promised_bytes(chunk[:MAX_HEADER_BYTES])
             if promised is None:
@@ -273,7 +273,3 @@ def _copy_content(served: Path, compressed: bool, out: Path) -> str:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise NotServed(f"truncated or damaged gzip ({error})") from error
     return digest.hexdigest()
-
-
-def _open_content(served: Path, compressed: bool) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(served) if compressed else open(served, "rb")

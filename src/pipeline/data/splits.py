@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -138,51 +137,71 @@ def write_splits(out: Path, source: Source, assignment: Assignment) -> tuple[dic
     """Write every sample to the split that ``assignment`` gives it, in the order of the source.
 
     Writes  out/{train,validation,test}/{images,labels}.npy    for each split that has samples
-
-    Files grow by plain writes, not through a memory map: on a full disk a write is an error, a map kills the process.
     """
-    labels = _labels(source, assignment)
-    counts = {split: SplitCounts() for split in labels}
     with ExitStack() as stack:
-        files = {
-            split: stack.enter_context(_images_file(out / split, (len(labels[split]), *source.shape), source.dtype))
-            for split in labels
-        }
+        writers = {}
+        for index, split in enumerate(SPLITS):
+            labels = np.concatenate(
+                [source.parts[part].labels[split_N == index] for part, split_N in assignment.items()]
+            )
+            if len(labels):
+                (out / split).mkdir(parents=True)
+                file = stack.enter_context(open(out / split / "images.npy", "wb"))
+                write_header(file, (len(labels), *source.shape), np.dtype(source.dtype))
+                np.save(out / split / "labels.npy", labels)
+                writers[index] = SplitWriter(out / split, file, labels, source.classes)
         for part, split_N in assignment.items():
             start = 0
             for chunk in source.parts[part].chunks():
-                _write_chunk(chunk, split_N[start : start + len(chunk)], files, counts)
+                split_n = split_N[start : start + len(chunk)]
+                for index, writer in writers.items():
+                    writer.append(chunk[split_n == index])
                 start += len(chunk)
             assert start == len(split_N), f"{part}: {start} samples for {len(split_N)} labels"
-    for split in labels:
-        np.save(out / split / "labels.npy", labels[split])
-    fingerprints = {split: np.concatenate(counts[split].fingerprints) for split in labels}
-    facts = {split: _facts(out / split, labels[split], source.classes, counts[split]) for split in labels}
-    return facts, _duplicates(fingerprints)
-
-
-def _labels(source: Source, assignment: Assignment) -> dict[str, Labels]:
-    """The labels of each split that has any, in the order in which its images are written."""
-    labels = {
-        split: np.concatenate([source.parts[part].labels[split_N == index] for part, split_N in assignment.items()])
-        for index, split in enumerate(SPLITS)
-    }
-    return {split: labels_N for split, labels_N in labels.items() if len(labels_N)}
+    facts = {SPLITS[index]: writer.facts() for index, writer in writers.items()}
+    return facts, _duplicates({SPLITS[index]: writer.fingerprints() for index, writer in writers.items()})
 
 
 @dataclass
-class SplitCounts:
-    """What is counted of one split's images while they are written."""
+class SplitWriter:
+    """The images of one split, written a few at a time, and what is counted of them on the way.
 
-    fingerprints: list[Fingerprints] = field(default_factory=list)  # one for each sample, in order
-    blank_images: int = 0
+    The file grows by plain writes, not through a memory map: on a full disk a write is an error, a map kills the
+    process.
+    """
 
-    def count(self, samples: Array) -> None:
-        """Take note of some samples (n, *shape)."""
-        flat = samples.reshape(len(samples), -1)
-        self.fingerprints.append(_fingerprints(flat))
+    folder: Path
+    file: IO[bytes]  # images.npy, open after its header
+    labels: Labels  # (N,), of the whole split
+    classes: tuple[str, ...]
+    _fingerprints: list[Fingerprints] = field(default_factory=list)
+    _blank_images: int = 0
+
+    def append(self, samples: Array) -> None:
+        """Write some samples (n, *shape), in the order of the labels; n may be 0."""
+        if not len(samples):
+            return
+        flat = np.ascontiguousarray(samples).reshape(len(samples), -1)
+        self.file.write(flat.data)
+        self._fingerprints.append(_fingerprints(flat))
         if flat.dtype == np.uint8 and flat.shape[1] > 1:
-            self.blank_images += int((flat == flat[:, :1]).all(axis=1).sum())
+            self._blank_images += int((flat == flat[:, :1]).all(axis=1).sum())
+
+    def fingerprints(self) -> Fingerprints:
+        """(N,)."""
+        return np.concatenate(self._fingerprints)
+
+    def facts(self) -> SplitFacts:
+        """What the split holds, once it is written."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return SplitFacts(
+            count=len(self.labels),
+            counts_per_class=dict(zip(self.classes, counts.tolist(), strict=True)),
+            images_sha256=sha256_of(self.folder / "images.npy"),
+            labels_sha256=sha256_of(self.folder / "labels.npy"),
+            blank_images=self._blank_images,
+            label_range=[int(self.labels.min()), int(self.labels.max())],
+        )
 
 
 def _fingerprints(flat: Array) -> Fingerprints:
@@ -190,42 +209,10 @@ def _fingerprints(flat: Array) -> Fingerprints:
     return np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in flat), dtype=np.uint64)
 
 
-@contextmanager
-def _images_file(folder: Path, shape: tuple[int, ...], dtype: str) -> Iterator[IO[bytes]]:
-    """folder/images.npy with its header written, open for as many samples as ``shape`` promises."""
-    folder.mkdir(parents=True)
-    with open(folder / "images.npy", "wb") as file:
-        write_header(file, shape, np.dtype(dtype))
-        yield file
-
-
 def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """The beginning of a .npy file. It is as long for any number of samples."""
     descr = np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
-
-
-def _write_chunk(
-    chunk: Array, split_N: NDArray[np.int8], files: dict[str, IO[bytes]], counts: dict[str, SplitCounts]
-) -> None:
-    """Append each sample of a chunk (N, *shape) to its split's file."""
-    for split, file in files.items():
-        samples = np.ascontiguousarray(chunk[split_N == SPLITS.index(split)])
-        if len(samples):
-            file.write(samples.data)
-            counts[split].count(samples)
-
-
-def _facts(folder: Path, labels: Labels, classes: tuple[str, ...], counted: SplitCounts) -> SplitFacts:
-    counts = np.bincount(labels, minlength=len(classes))
-    return SplitFacts(
-        count=len(labels),
-        counts_per_class=dict(zip(classes, counts.tolist(), strict=True)),
-        images_sha256=sha256_of(folder / "images.npy"),
-        labels_sha256=sha256_of(folder / "labels.npy"),
-        blank_images=counted.blank_images,
-        label_range=[int(labels.min()), int(labels.max())],
-    )
 
 
 def _duplicates(fingerprints: dict[str, Fingerprints]) -> Duplicates:
