@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -27,9 +27,21 @@ from pipeline.training.checkpoints import rewind_to_chunk
 from pipeline.training.data_module import Chunk, data_module_of
 from pipeline.training.metrics import EpochMetrics
 
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
 Values = dict[str, float]
 OnEpoch = Callable[[int, Values], bool | None]  # True: this epoch was the last one
 OnSteps = Callable[[str, list[tuple[int, float]]], None]
+
+
+class EpochState(TypedDict):
+    """What the metrics of an epoch are made of so far, in all processes, for a checkpoint within it."""
+
+    chunk: int  # that comes next
+    metrics: Tensor  # (P, 3): totals of EpochMetrics
+    logged_steps: list[int]
+    logged_losses: Tensor  # (P, number of logged steps)
 
 
 class Classifier(pl.LightningModule):
@@ -56,7 +68,7 @@ class Classifier(pl.LightningModule):
         self.history: list[Values] = []  # one row an epoch, all epochs since the first, resumed or not
         self.first_epoch = 0  # where this process began; above 0 for a training that was resumed
         self.first_chunk = 0  # of that epoch
-        self._mid_epoch: dict[str, Any] | None = None  # what was measured of that epoch, if it is resumed within it
+        self._mid_epoch: EpochState | None = None  # of that epoch, if it is resumed within it
         self._lr = 0.0  # of the newest step: after an epoch the schedule has already set the next one's
         self._logged_steps: list[int] = []
         self._logged_losses = torch.empty(0)
@@ -67,7 +79,7 @@ class Classifier(pl.LightningModule):
     def forward(self, samples: Tensor) -> Tensor:
         return self.network(samples)  # type: ignore[no-any-return]
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.cfg.optimizer, self.network.parameters())
         num_steps = data_module_of(self.trainer).steps_per_epoch * self.cfg.trainer.num_epochs
         built = build_scheduler(self.cfg.scheduler, optimizer, num_steps)
@@ -238,7 +250,7 @@ class Classifier(pl.LightningModule):
         chunks = self.trainer.fit_loop.epoch_loop.batch_progress.current
         if chunks.ready > chunks.completed:  # within an epoch, before a chunk
             checkpoint["loops"] = rewind_to_chunk(checkpoint["loops"])
-            checkpoint["mid_epoch"] = {"chunk": chunks.completed, **self._epoch_state()}
+            checkpoint["mid_epoch"] = self._epoch_state(chunks.completed)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
@@ -247,17 +259,16 @@ class Classifier(pl.LightningModule):
         if self._mid_epoch is not None:
             self.first_chunk = data_module_of(self.trainer).first_chunk = self._mid_epoch["chunk"]
 
-    def _epoch_state(self) -> dict[str, Any]:
-        """What the epoch's metrics are made of so far, of each process (P)."""
-        metrics_P3 = self._gathered(self.train_metrics.totals())
-        losses_PS = self._gathered(self._logged_losses[: len(self._logged_steps)])
-        return {"metrics": metrics_P3, "logged_steps": self._logged_steps, "logged_losses": losses_PS}
+    def _epoch_state(self, chunk: int) -> EpochState:
+        metrics = self._gathered(self.train_metrics.totals())
+        losses = self._gathered(self._logged_losses[: len(self._logged_steps)])
+        return EpochState(chunk=chunk, metrics=metrics, logged_steps=self._logged_steps, logged_losses=losses)
 
     def _gathered(self, values_N: Tensor) -> Tensor:
         """(P, N), on the CPU."""
         return self.trainer.strategy.all_gather(values_N).reshape(self.trainer.world_size, len(values_N)).cpu()
 
-    def _restore_epoch(self, state: dict[str, Any]) -> None:
+    def _restore_epoch(self, state: EpochState) -> None:
         rank = self.trainer.global_rank
         self.train_metrics.restore(state["metrics"][rank])
         self._logged_steps = list(state["logged_steps"])
