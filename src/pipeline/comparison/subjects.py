@@ -26,7 +26,7 @@ from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
 from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
 
 if TYPE_CHECKING:
-    from pipeline.model.portable import Portable
+    from pipeline.model.portable import TrainedModel
 
 WORKSPACE = "workspace"  # DVC's word for what lies in the folder now
 SHORTEST_ID = 6
@@ -186,7 +186,7 @@ class Sides:
         evaluated = (row for row in found if (self.store.artifacts(row.run_id) / PREDICTIONS).exists())
         return next(evaluated, found[0] if found else None)
 
-    def _answers_of(self, model: Portable, whose: str) -> Answers:
+    def _answers_of(self, model: TrainedModel, whose: str) -> Answers:
         card = self.root / DATA_CARD
         found = sha256_of(card) if card.exists() else "nothing"
         if model.training["data_sha256"] != found:
@@ -195,12 +195,11 @@ class Sides:
                 f"holds ({found[:12]}), and kept no predictions: its test set is not here. Evaluate it where its data "
                 "is: git checkout REVISION && dvc checkout && dvc repro"
             )
-        from pipeline.model.portable import predict_log_probabilities
 
         test = load_split(self.root / DATA_CARD.parent, "test")
         digests = DataCard.read(card).splits["test"]
         return Answers(
-            predict_log_probabilities(model, test.images), np.asarray(test.labels), model.classes, digest_of(digests)
+            model.predict_log_proba(test.images), np.asarray(test.labels), model.classes, digest_of(digests)
         )
 
     # ---------------------------------------------------------------- git and DVC
@@ -239,7 +238,7 @@ def _is_same_but_seed(job: RunRow, other: RunRow) -> bool:
     return job.status == "FINISHED" and MODEL_TAG in job.tags and known(job) == known(other)
 
 
-def _loaded(folder: Path) -> Portable:
+def _loaded(folder: Path) -> TrainedModel:
     """Raises PipelineError."""
     from pipeline.model.portable import load_model  # not above: with it comes torch, 1.3 s, of no use to kept answers
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.comparison.subjects import Sides
 from pipeline.model import DESCRIPTION
-from pipeline.model.portable import Portable, load_model
+from pipeline.model.portable import TrainedModel, load_model
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
@@ -18,7 +18,7 @@ from pipeline.tracking import Store
 class Found:
     """A network and where it comes from."""
 
-    model: Portable
+    model: TrainedModel
     what: str
 
 
