@@ -32,13 +32,14 @@ from pipeline.runtime.origin import PROCESSED, PRUNED_TAG, origin_of, shown, wor
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import print_summary, record_training, training_run
 from pipeline.runtime.stage_runner import run_record
-from pipeline.sweeps.jobs.records import known_values
+from pipeline.sweeps.jobs.records import values_of_earlier_job
 from pipeline.system.errors import Diverged
 from pipeline.system.files import atomic_file, write_json
-from pipeline.system.processes import Rank, ending_after_the_first, require_processes, world_size
-from pipeline.tracking import Run, later_signals
+from pipeline.system.processes import Rank, require_processes
+from pipeline.system.signals import exit_after_rank_zero, stop_requested
+from pipeline.tracking import Run
 from pipeline.training.devices import require_device
-from pipeline.training.distributed import WEIGHTS, fit_in_new
+from pipeline.training.distributed import WEIGHTS, fit_in_new_processes
 from pipeline.training.fit import Fit, fit_processed, input_spec
 from pipeline.training.module import OnEpoch, OnSteps, Values
 from pipeline.training.objectives import objectives
@@ -111,7 +112,7 @@ def fit_in_processes(
     processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
 ) -> Fit:
     """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
-    done = fit_in_new(processed, work, cfg, on_epoch, on_steps)
+    done = fit_in_new_processes(processed, work, cfg, on_epoch, on_steps)
     card = DataCard.read(processed / "data_card.json")
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     network.load_state_dict(load_file(work / WEIGHTS))
@@ -142,15 +143,16 @@ def train_tracked(cfg: TrainConfig, places: Places, tell: Tell | None = None) ->
     """
     require_device(cfg.trainer)
     rank = Rank.of(os.environ)
-    require_processes(cfg.trainer, rank)
-    if rank and rank.number > 0:
+    require_processes(cfg.trainer.devices, cfg.trainer.num_nodes, rank)
+    if rank and rank.rank > 0:
         return take_part(cfg, places)
     console = Console(soft_wrap=True)
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
         pruning = pruning_of(cfg)
-        with written_down(run), later_signals(world_size(cfg.trainer) == 1) as asked_to_stop:
+        single = cfg.trainer.devices * cfg.trainer.num_nodes == 1
+        with written_down(run), stop_requested(single) as asked_to_stop:
             done = train(
                 places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
                 on_epoch=partial(epoch_done, run, cfg, tell, pruning),
@@ -215,7 +217,7 @@ def take_part(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
     In a sweep it may go on from an earlier start. Then they must too, so they look into the same folder.
     """
     work = work_folder(places, origin_of(cfg, places))
-    with ending_after_the_first():
+    with exit_after_rank_zero():
         done = fit_processed(
             places.inputs / PROCESSED, work, cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,
@@ -239,7 +241,7 @@ def summary(done: Training, places: Places) -> dict[str, str]:
 
 def main(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
     """The same; but a job of a sweep that an earlier start has done gives what was found then."""
-    known = known_values(cfg, places)
+    known = values_of_earlier_job(cfg, places)
     return train_tracked(cfg, places) if known is None else known
 
 

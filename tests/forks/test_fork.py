@@ -41,6 +41,8 @@ def probe(tmp_path: Path) -> Path:
     for name in (
         "__init__.py",
         "system/__init__.py",
+        "system/errors.py",
+        "system/signals.py",
         "system/startup.py",
         "system/fork_client.py",
         "system/fork_server.py",
