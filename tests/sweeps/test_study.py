@@ -481,7 +481,7 @@ def test_a_password_is_neither_typed_nor_shown(monkeypatch: pytest.MonkeyPatch) 
     study = StudyLocation.of(url, {}, "name", Path("folder"), Path())
 
     assert study.tags == {"sweep.study": "name", "sweep.storage": "postgresql://me:***@host:5432/db"}
-    assert study.words() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
+    assert study.overrides() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
     assert os.environ["OPTUNA_STORAGE"] == url
     assert handed_on("sqlite:///own.db") == shown_place("sqlite:///own.db") == "sqlite:///own.db"
 
