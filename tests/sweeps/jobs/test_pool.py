@@ -21,7 +21,7 @@ import pytest
 
 from pipeline.sweeps.jobs import pool
 from pipeline.sweeps.jobs.job import LOG_FILE, Job
-from pipeline.sweeps.jobs.pool import EndedJob, ForkServer, Pool, RunningJob, Slot, gpus_for, slots
+from pipeline.sweeps.jobs.pool import ForkServer, JobProcess, Pool, Slot, gpus_for, slots
 from pipeline.system import fork_server as server
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.fork_client import Forked
@@ -101,7 +101,7 @@ class Tried:
         self.pool.start(job)
         return job
 
-    def ended(self, within_s: float = 20) -> EndedJob:
+    def ended(self, within_s: float = 20) -> JobProcess:
         """The next job to end."""
         end_s = time.monotonic() + within_s
         while time.monotonic() < end_s:
@@ -115,7 +115,7 @@ class Tried:
             assert time.monotonic() < end_s
             self.pool.wait(0.05)
 
-    def did(self, act: str) -> EndedJob:
+    def did(self, act: str) -> JobProcess:
         self.start(act)
         return self.ended()
 
@@ -396,7 +396,7 @@ def test_a_sweep_with_nothing_left_to_do_has_a_share_all_the_same() -> None:
 
 def test_the_time_left_follows_from_the_epochs_of_this_start() -> None:
     """A job that goes on at epoch 40 of 50 has not done 40 epochs in its two seconds."""
-    running = RunningJob(None, Slot(1), None, None, start_s=0.0)  # type: ignore[arg-type]
+    running = JobProcess(None, Slot(1), None, None, start_s=0.0)  # type: ignore[arg-type]
     running.update({"epoch": 40, "num_epochs": 50})
     assert running.left_s is None
     running.first_epoch_s -= 2.0

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.sweeps.jobs.job import LOG_FILE, Job
-from pipeline.sweeps.jobs.pool import EndedJob, ForkServer, Pool, RunningJob, Slot
+from pipeline.sweeps.jobs.pool import ForkServer, JobProcess, Pool, Slot
 from pipeline.sweeps.jobs.records import FailedBefore, earlier_values, job_runs, record_failure, wait_until_ended
 from pipeline.system.errors import PipelineError
 from pipeline.system.fork_server import KILL_AFTER_S
@@ -104,7 +104,7 @@ def _earlier_outcome(earlier: Mapping[str, RunRow], job: Job, retry_failed: bool
     return None if values is None else Outcome(job, values)
 
 
-def _outcome(store: Store, ended: EndedJob) -> Outcome:
+def _outcome(store: Store, ended: JobProcess) -> Outcome:
     if ended.succeeded:
         return Outcome(ended.job, ended.report["value"])
     record_failure(store, ended.job, ended.reason)
@@ -130,7 +130,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.stop()
 
-    def draw(self, running: Iterable[RunningJob]) -> None:
+    def draw(self, running: Iterable[JobProcess]) -> None:
         if not self._live.is_started:
             return
         table = Table.grid(padding=(0, 2))
@@ -138,7 +138,7 @@ class Progress:
             table.add_row(*_cells(one))
         self._live.update(table)
 
-    def print_outcome(self, job: Job, reason: str, ended: EndedJob | None) -> None:
+    def print_outcome(self, job: Job, reason: str, ended: JobProcess | None) -> None:
         """One line; `ended` is None for a job of an earlier start."""
         self.num_ended += 1
         of = f"/{self.count}" if self.count else ""
@@ -152,7 +152,7 @@ class Progress:
         self.console.print(Text(f"{self.num_ended:>3}{of}  {job.label}  "), text, sep="")
 
 
-def _cells(running: RunningJob) -> list[str]:
+def _cells(running: JobProcess) -> list[str]:
     name = [f"#{running.job.number}", running.job.label]
     report = running.report
     if "epoch" not in report:

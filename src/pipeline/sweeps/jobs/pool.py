@@ -125,15 +125,17 @@ class ForkServer:
 
 
 @dataclass
-class RunningJob:
-    """A job's process, or the wait for it, and what its events have said."""
+class JobProcess:
+    """A job's process, or the wait for it; what its events have said, and how it ended."""
 
     job: Job
     slot: Slot
-    process: Forked
+    forked: Forked
     events: connection.Connection
     pid: int | None = None
     start_s: float | None = None  # None: it waits for the imports of the process that forks it
+    end_s: float | None = None
+    exit_code: int | None = None  # None: it has not ended; negative: the signal that killed it
     first_epoch: int | None = None  # the first one of an event, and when: a job may go on with a later one
     first_epoch_s: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)  # of all events: the newest epoch, its value or its error
@@ -141,7 +143,7 @@ class RunningJob:
 
     @property
     def elapsed_s(self) -> float:
-        return 0.0 if self.start_s is None else time.monotonic() - self.start_s
+        return 0.0 if self.start_s is None else (self.end_s or time.monotonic()) - self.start_s
 
     @property
     def left_s(self) -> float | None:
@@ -150,6 +152,20 @@ class RunningJob:
         if epoch is None or total is None or self.first_epoch is None or epoch == self.first_epoch:
             return None
         return (time.monotonic() - self.first_epoch_s) / (int(epoch) - self.first_epoch) * (int(total) - int(epoch))
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0 and "value" in self.report
+
+    @property
+    def reason(self) -> str:
+        """Why it has failed, in one line."""
+        if message := self.timeout or self.report.get("error"):
+            return str(message)
+        if self.exit_code is not None and self.exit_code < 0:
+            name = signal.Signals(-self.exit_code).name
+            return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return f"ended with exit code {self.exit_code}"
 
     def update(self, event: Mapping[str, Any]) -> None:
         self.report |= event
@@ -164,32 +180,15 @@ class RunningJob:
             except (EOFError, OSError):  # closed, or killed amid an event
                 self.events.close()
 
+    def end(self, exit_code: int) -> None:
+        """Take in its last events."""
+        self.receive_events()
+        self.exit_code, self.end_s = exit_code, time.monotonic()
+        self.close()
+
     def close(self) -> None:
-        self.process.connection.close()
+        self.forked.connection.close()
         self.events.close()
-
-
-@dataclass(frozen=True)
-class EndedJob:
-    """How a job's process ended."""
-
-    job: Job
-    exit_code: int  # negative: the signal that killed it
-    report: Mapping[str, Any]
-    elapsed_s: float
-
-    @property
-    def succeeded(self) -> bool:
-        return self.exit_code == 0 and "value" in self.report
-
-    @property
-    def reason(self) -> str:
-        if error := self.report.get("error"):
-            return str(error)
-        if self.exit_code < 0:
-            name = signal.Signals(-self.exit_code).name
-            return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"ended with exit code {self.exit_code}"
 
 
 class Pool:
@@ -197,7 +196,7 @@ class Pool:
 
     def __init__(self, slots: Sequence[Slot], server: ForkServer) -> None:
         self.free = list(slots)
-        self.running: dict[int, RunningJob] = {}
+        self.running: dict[int, JobProcess] = {}
         self._server = server
 
     def __enter__(self) -> Self:
@@ -212,9 +211,9 @@ class Pool:
     def start(self, job: Job) -> None:
         """Needs a free slot."""
         slot = self.free.pop(0)
-        self.running[job.number] = RunningJob(job, slot, *self._server.fork(job.folder, slot.environment()))
+        self.running[job.number] = JobProcess(job, slot, *self._server.fork(job.folder, slot.environment()))
 
-    def wait(self, timeout_s: float = POLL_S) -> list[EndedJob]:
+    def wait(self, timeout_s: float = POLL_S) -> list[JobProcess]:
         """The jobs that have ended, at the latest after the timeout; takes in the events of the others.
 
         Raises:
@@ -222,47 +221,41 @@ class Pool:
         """
         if not self.running:
             return []
-        sources: dict[Any, RunningJob] = {one.process.connection: one for one in self.running.values()}
+        sources: dict[Any, JobProcess] = {one.forked.connection: one for one in self.running.values()}
         sources |= {one.events: one for one in self.running.values() if not one.events.closed}
         ended = []
         for source in connection.wait(list(sources), timeout_s):
             running = sources[source]
             if source is running.events:
                 running.receive_events()
-            elif (number := running.process.receive()) is None:
+                continue
+            if (number := running.forked.receive()) is None:
                 self._kill_orphans()
                 raise PipelineError(SERVER_DIED)
-            elif running.pid is not None:
-                ended.append(self._ended(running, number))
-            elif number > 0:
+            if running.pid is None and number > 0:
                 running.pid, running.start_s = number, time.monotonic()
-            else:  # and then comes errno
+                continue
+            if running.pid is None:  # -1, and then comes errno
                 running.update({"error": "no process could be started: no memory or none left"})
-                ended.append(self._ended(running, 1))
+            running.end(1 if running.pid is None else number)
+            self.free.append(self.running.pop(running.job.number).slot)
+            ended.append(running)
         return ended
-
-    def _ended(self, running: RunningJob, exit_code: int) -> EndedJob:
-        running.receive_events()
-        running.close()
-        del self.running[running.job.number]
-        self.free.append(running.slot)
-        report = {**running.report, "error": running.timeout} if running.timeout else running.report
-        return EndedJob(running.job, exit_code, report, running.elapsed_s)
 
     def end_overdue(self, timeout_s: float) -> None:
         """SIGTERM for the jobs that took longer, which lets them close their runs; then SIGKILL."""
         for running in self.running.values():
             if running.elapsed_s > timeout_s and not running.timeout:
                 running.timeout = f"took longer than hydra.launcher.timeout_s={timeout_s:g} and was ended"
-                running.process.signal(signal.SIGTERM)
+                running.forked.signal(signal.SIGTERM)
             elif running.elapsed_s > timeout_s + KILL_AFTER_S:
-                running.process.signal(signal.SIGKILL)
+                running.forked.signal(signal.SIGKILL)
 
     def end_all(self) -> None:
         """SIGTERM for all jobs, and SIGKILL for those that do not end."""
         for which in (signal.SIGTERM, signal.SIGKILL):
             for running in self.running.values():
-                running.process.signal(which)
+                running.forked.signal(which)
             end_s = time.monotonic() + KILL_AFTER_S
             while self.running and time.monotonic() < end_s:
                 self.wait()
