@@ -31,7 +31,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        from pipeline.sweeps.jobs.launcher import PARENT
+        from pipeline.sweeps.jobs.launcher import SWEEP
         from pipeline.sweeps.search.options import Search
         from pipeline.sweeps.search.study import Study
 
@@ -43,7 +43,7 @@ class OptunaSweeper(Sweeper):
             print(search.text())
             return
         study = Study(search, base["sweep"]["study"], base["sweep"]["storage"])
-        study.begin(PARENT.get()())
+        study.begin(SWEEP.get().open_run())
         folder = Path(self.settings.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.settings, folder / "multirun.yaml")
@@ -84,8 +84,8 @@ class OptunaSweeper(Sweeper):
         from pipeline.runtime.origin import NUMBER_TAG
         from pipeline.runtime.places import project_root
         from pipeline.sweeps.jobs.cluster import await_jobs
-        from pipeline.sweeps.jobs.launcher import PARENT
-        from pipeline.sweeps.jobs.records import filed_jobs, values_of
+        from pipeline.sweeps.jobs.launcher import SWEEP
+        from pipeline.sweeps.jobs.records import job_runs, objective_values
         from pipeline.sweeps.search.study import Result
         from pipeline.tracking import Store
 
@@ -93,9 +93,9 @@ class OptunaSweeper(Sweeper):
             await_jobs(name)
         record: Any = OmegaConf.to_container(OmegaConf.masked_copy(self.settings, ["sweep", "trainer"]), resolve=True)
         found = {}
-        for row in filed_jobs(Store(project_root()), PARENT.get()()).values():
+        for row in job_runs(Store(project_root()), SWEEP.get().open_run()).values():
             if row.status == "FINISHED":
-                values = values_of(row, record)
+                values = objective_values(row, record)
                 found[int(row.tags[NUMBER_TAG])] = Result(values if isinstance(values, tuple) else (values,))
         return found
 

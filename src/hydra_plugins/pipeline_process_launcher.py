@@ -30,7 +30,7 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Hydra's interface: all jobs at once, all outcomes at the end."""
-        from pipeline.sweeps.jobs.launcher import PARENT
+        from pipeline.sweeps.jobs.launcher import SWEEP
         from pipeline.system.files import write_json
 
         jobs = [self.job(number, words) for number, words in enumerate(job_overrides, initial_job_idx)]
@@ -39,7 +39,7 @@ class ProcessLauncher(Launcher):
             for job in jobs:
                 print(f"  #{job.number}  {job.label}")
             return []
-        PARENT.get()()  # the sweep may refuse: nothing is written before
+        SWEEP.get().open_run()  # the sweep may refuse: nothing is written before
         write_json(Path(self.config.hydra.sweep.dir, "planned.json"), [job.plan for job in jobs])
         returned = dict(self.stream(iter(jobs), len(jobs)))
         if failed := [job for job in jobs if returned[job.number].status == JobStatus.FAILED]:
@@ -59,7 +59,7 @@ class ProcessLauncher(Launcher):
         shares = slots(o["n_jobs"], o["threads"], gpus, gpus_per_job, count)
         rules = Rules(shares, o["timeout_s"], sweep.fail_fast, sweep.retry_failed)
         for outcome in run_jobs(project_root(), jobs, count, rules):
-            returned = JobReturn(overrides=list(outcome.job.record["sweep"]["job"]["words"]))
+            returned = JobReturn(overrides=outcome.job.overrides)
             failed = outcome.value is None
             returned.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
             returned.return_value = JobFailed(outcome.reason) if failed else outcome.value
@@ -67,7 +67,7 @@ class ProcessLauncher(Launcher):
 
     def job(self, number: int, words: Sequence[str]) -> Any:
         """Compose, resolve and check one job's configuration; what is wrong with it is said before any job starts."""
-        from pipeline.sweeps.jobs.job import composed_job
+        from pipeline.sweeps.jobs.job import checked_job
 
         setup_globals()
         config = self.loader.load_sweep_config(self.config, list(words))
@@ -79,7 +79,7 @@ class ProcessLauncher(Launcher):
             folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).resolve()
             own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
             record: Any = OmegaConf.to_container(own, resolve=True)
-            return composed_job(config.hydra.job.name, number, list(config.hydra.overrides.task), record, folder)
+            return checked_job(config.hydra.job.name, number, list(config.hydra.overrides.task), record, folder)
         finally:
             HydraConfig.instance().cfg = before
 

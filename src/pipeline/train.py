@@ -32,13 +32,14 @@ from pipeline.runtime.origin import PROCESSED, PRUNED_TAG, origin_of, shown, wor
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import print_summary, record_training, training_run
 from pipeline.runtime.stage_runner import run_record
-from pipeline.sweeps.jobs.records import known_values
+from pipeline.sweeps.jobs.records import values_of_earlier_job
 from pipeline.system.errors import Diverged
 from pipeline.system.files import atomic_file, write_json
-from pipeline.system.processes import Rank, ending_after_the_first, require_processes, world_size
-from pipeline.tracking import Run, later_signals
+from pipeline.system.processes import Rank, require_processes
+from pipeline.system.signals import deferred_stop, exit_after_rank_zero
+from pipeline.tracking import Run
 from pipeline.training.devices import require_device
-from pipeline.training.distributed import WEIGHTS, fit_in_new
+from pipeline.training.distributed import WEIGHTS, fit_in_new_processes
 from pipeline.training.fit import Fit, fit_processed, input_spec
 from pipeline.training.module import OnEpoch, OnSteps, Values
 from pipeline.training.objectives import objectives
@@ -110,7 +111,7 @@ def fit_in_processes(
     processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
 ) -> Fit:
     """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
-    fit = fit_in_new(processed, work, cfg, on_epoch, on_steps)
+    fit = fit_in_new_processes(processed, work, cfg, on_epoch, on_steps)
     card = DataCard.read(processed / "data_card.json")
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     network.load_state_dict(load_file(work / WEIGHTS))
@@ -143,15 +144,16 @@ def train_tracked(cfg: TrainConfig, places: Places, send: Send | None = None) ->
     """
     require_device(cfg.trainer)
     rank = Rank.of(os.environ)
-    require_processes(cfg.trainer, rank)
-    if rank and rank.number > 0:
+    require_processes(cfg.trainer.devices, cfg.trainer.num_nodes, rank)
+    if rank and rank.rank > 0:
         return train_on_other_rank(cfg, places)
     console = Console(soft_wrap=True)
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
         pruning = pruning_of(cfg)
-        with divergence_recorded(run), later_signals(world_size(cfg.trainer) == 1) as stop_requested:
+        single = cfg.trainer.devices * cfg.trainer.num_nodes == 1
+        with divergence_recorded(run), deferred_stop(single) as stop_requested:
             training = train(
                 places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
                 on_epoch=partial(record_epoch, run, cfg, send, pruning),
@@ -176,7 +178,7 @@ def train_on_other_rank(cfg: TrainConfig, places: Places) -> float | tuple[float
     In a sweep it may resume an earlier start. Then they must too, so they look into the same folder.
     """
     work = work_folder(places, origin_of(cfg, places))
-    with ending_after_the_first():
+    with exit_after_rank_zero():
         fit = fit_processed(
             places.inputs / PROCESSED, work, cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,
@@ -243,7 +245,7 @@ def summary(training: Training, places: Places) -> dict[str, str]:
 
 def main(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
     """`dvc repro train`, or by hand `pipeline train`; a job that its sweep has done before gives those values."""
-    known = known_values(cfg, places)
+    known = values_of_earlier_job(cfg, places)
     return train_tracked(cfg, places) if known is None else known
 
 

@@ -20,7 +20,7 @@ from config.config_makers import settings
 from pipeline.config.check import validate
 from pipeline.config.overrides import values_of
 from pipeline.config.schema import SweepConfig, TrainConfig
-from pipeline.sweeps.command_line import Study as WhichStudy
+from pipeline.sweeps.parent import StudyLocation
 from pipeline.sweeps.search.options import Search
 from pipeline.sweeps.search.pruning import Pruning
 from pipeline.sweeps.search.storage import (
@@ -478,10 +478,10 @@ def test_a_password_is_neither_typed_nor_shown(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigError, match=r"postgresql://me:\*\*\*@host:5432/db holds a password"):
         refuse_a_password(url)
     refuse_a_password("${oc.env:URL}")
-    study = WhichStudy.of(url, {}, "name", Path("folder"), Path())
+    study = StudyLocation.of(url, {}, "name", Path("folder"), Path())
 
     assert study.tags == {"sweep.study": "name", "sweep.storage": "postgresql://me:***@host:5432/db"}
-    assert study.words() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
+    assert study.overrides() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
     assert os.environ["OPTUNA_STORAGE"] == url
     assert handed_on("sqlite:///own.db") == shown_place("sqlite:///own.db") == "sqlite:///own.db"
 
@@ -489,7 +489,7 @@ def test_a_password_is_neither_typed_nor_shown(monkeypatch: pytest.MonkeyPatch) 
 def test_a_sweep_does_not_lose_its_study(tmp_path: Path) -> None:
     """Going on without the storage that it began with would begin another study."""
     with pytest.raises(ConfigError, match="the study of this sweep is in postgresql://host/db"):
-        WhichStudy.of(None, {"sweep.storage": "postgresql://host/db"}, "name", tmp_path, tmp_path)
+        StudyLocation.of(None, {"sweep.storage": "postgresql://host/db"}, "name", tmp_path, tmp_path)
 
 
 def test_a_storage_that_cannot_be_opened_is_one_message() -> None:

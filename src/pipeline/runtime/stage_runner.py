@@ -29,8 +29,9 @@ from pipeline.runtime.places import Places, project_root
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.exit_codes import MULTIRUN, explained
 from pipeline.system.files import read_yaml
-from pipeline.system.fork_server import end_with
-from pipeline.system.processes import Rank, require_processes, signals_as_failures
+from pipeline.system.fork_server import die_with_parent
+from pipeline.system.processes import Rank, require_processes
+from pipeline.system.signals import signals_as_failures
 from pipeline.system.startup import settle
 
 CONFIG_CLASSES: dict[str, type[Any]] = {
@@ -119,9 +120,9 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
     single = not any(word.startswith("-") for word in overrides)
     if rank := Rank.of(os.environ):
         if rank.by == "torchrun":
-            end_with(os.getppid(), signal.SIGTERM)
+            die_with_parent(os.getppid(), signal.SIGTERM)
         _require_one_training(name, rank, single)
-        if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
+        if rank.rank > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
             check_record(name, record)
             cfg = validate(config_class, visible(record, name, config_class))
@@ -157,7 +158,9 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
 
 def _require_one_training(name: str, rank: Rank, single: bool) -> None:
     if name not in IN_PROCESSES:
-        raise ConfigError(f"{rank.by} started {rank.world} processes, but this stage is one process: start it without")
+        raise ConfigError(
+            f"{rank.by} started {rank.world_size} processes, but this stage is one process: start it without"
+        )
     if not single:
         raise ConfigError(
             f"{rank.by} starts the processes of one training. Leave out -m and the other switches, or leave out "
@@ -168,7 +171,7 @@ def _require_one_training(name: str, rank: Rank, single: bool) -> None:
 def check_record(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
     if name == "train":
-        require_processes(whole.trainer, Rank.of(os.environ))
+        require_processes(whole.trainer.devices, whole.trainer.num_nodes, Rank.of(os.environ))
     if name == "train" and whole.trainer.accelerator == "cpu":  # what a GPU can do is known once torch is there
         from pipeline.training.devices import require_device
 
@@ -220,7 +223,7 @@ def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:
 @contextmanager
 def _only_one(stage: str) -> Iterator[None]:
     """Let no second process write the same outputs: `kill -9` of dvc leaves its stage running, and dvc forgets it."""
-    end_with(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
+    die_with_parent(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
     path = Path(".pipeline/locks", stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as lock:
@@ -237,7 +240,7 @@ def _only_one(stage: str) -> Iterator[None]:
 @contextmanager
 def _alone_in(out: Path, rank: Rank | None) -> Iterator[None]:
     """The same for a folder that somebody named in two commands by hand; one training's processes share one."""
-    if rank and rank.number > 0:
+    if rank and rank.rank > 0:
         yield
         return
     folder = os.open(out, os.O_RDONLY)  # the folder itself is locked: nothing is left in it

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.system import locks
 from pipeline.system.errors import PipelineError
-from pipeline.system.signals import Interrupts, Uncut
+from pipeline.system.signals import DeferredSignals, SignalSafeProxy
 from pipeline.tracking.database import (
     DATABASE,
     artifacts_uri,
@@ -75,7 +75,7 @@ class Store:
 
         ensure_database(self.root)
         try:
-            return cast("MlflowClient", Uncut(MlflowClient(self.uri, self.uri)))
+            return cast("MlflowClient", SignalSafeProxy(MlflowClient(self.uri, self.uri)))
         except MlflowException as error:
             raise PipelineError(
                 f"MLflow cannot open {self.root / DATABASE}: {error}\n"
@@ -213,14 +213,14 @@ class Store:
         """
         _ = self.client  # opened before this run is alive: a moved project is followed only while no run is
         self.reap()
-        with Interrupts() as interrupts, locks.alive(self.root) as token:
+        with DeferredSignals() as signals, locks.alive(self.root) as token:
             run = self._begin(experiment, name, resume, {**(tags or {}), LIVE_TAG: token})
             with followed(self.root, run.id, self.uri, server_from(server)):
                 try:
-                    with interrupts.allowed():
+                    with signals.interruptible():
                         yield run
                 except BaseException as error:
-                    ending = Ending.of(error, interrupts.caught)
+                    ending = Ending.of(error, signals.received)
                     self._end_after(run, error, ending)
                     if ending.exit_code is not None:
                         raise SystemExit(ending.exit_code) from error

@@ -20,7 +20,7 @@ from pipeline.evaluation.figures import save
 from pipeline.model.portable import load_model
 from pipeline.runtime.origin import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG
 from pipeline.runtime.recording import record_model
-from pipeline.sweeps.jobs.records import filed_jobs, metrics_of, reason_of
+from pipeline.sweeps.jobs.records import failure_reason, job_runs, kept_metrics
 from pipeline.sweeps.report import figures
 from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, ranked
 from pipeline.sweeps.report.table import note, print_summary
@@ -143,7 +143,7 @@ def rows_of(store: Store, parent: str, keys: Sequence[str], folder: Path) -> lis
 
     A sweep may have gone on with other code, data or fixed settings; only those like its newest one are compared.
     """
-    runs = filed_jobs(store, parent)
+    runs = job_runs(store, parent)
     newest = max(runs.values(), key=lambda run: run.start_ms, default=None)
     rows = [_row(run, keys) for run in runs.values() if newest is not None and _comparable(run, newest, keys)]
     planned = read_json(folder / PLANNED) if (folder / PLANNED).exists() else []
@@ -172,8 +172,8 @@ def _row(run: RunRow, keys: Sequence[str]) -> Row:
     elapsed_s = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000 - float(run.tags.get(IDLE_TAG, 0))
     return Row(
         number=int(run.tags[NUMBER_TAG]), label=run.name, values=_swept(words, keys),
-        status="PRUNED" if PRUNED_TAG in run.tags else run.status, metrics=metrics_of(run), run_id=run.run_id,
-        elapsed_s=elapsed_s, words=words, reason=reason_of(run),
+        status="PRUNED" if PRUNED_TAG in run.tags else run.status, metrics=kept_metrics(run), run_id=run.run_id,
+        elapsed_s=elapsed_s, words=words, reason=failure_reason(run),
     )  # fmt: skip
 
 
