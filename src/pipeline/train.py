@@ -44,7 +44,7 @@ from pipeline.training.module import OnEpoch, OnSteps, Values
 from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
-    from pipeline.sweeps.search.pruning import Pruning
+    from pipeline.sweeps.search.study import Pruning
 
 Tell = Callable[..., None]
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -160,7 +160,7 @@ def train_tracked(cfg: TrainConfig, places: Places, tell: Tell | None = None) ->
         values = done.measured()
         if tell:
             tell(values=done.learned)
-        if pruning and pruning.gave_up:
+        if pruning and pruning.pruned:
             record_pruned(run, cfg, values)
         else:
             record_training(run, cfg, places, load_model(places.out / "models"), values, done.fit.device)
@@ -186,7 +186,7 @@ def epoch_done(
     run.metrics(values, step=epoch)
     if tell:
         tell(epoch=epoch + 1, num_epochs=cfg.trainer.num_epochs, values=values)
-    if not pruning or not pruning.gives_up(epoch, values):
+    if not pruning or not pruning.should_prune(epoch, values):
         return False
     run.tags({PRUNED_TAG: str(epoch)})
     if tell:
@@ -198,7 +198,7 @@ def pruning_of(cfg: TrainConfig) -> Pruning | None:
     """The search that this training is a trial of, if it may end the training early."""
     if cfg.sweep.trial is None or cfg.sweep.storage is None:
         return None
-    from pipeline.sweeps.search.pruning import Pruning  # with it comes Optuna, which no other training needs
+    from pipeline.sweeps.search.study import Pruning  # with it comes Optuna, which no other training needs
 
     return Pruning.of(cfg)
 

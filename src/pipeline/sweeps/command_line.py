@@ -15,7 +15,7 @@ from pipeline.config.overrides import swept_keys
 from pipeline.config.schema import SweepConfig, TrackingConfig
 from pipeline.data.card import DataCard
 from pipeline.runtime.origin import DATA_CARD, code_sha256
-from pipeline.sweeps.search.storage import handed_on, place_of, refuse_a_password, shown_place
+from pipeline.sweeps.search.storage import place_of, refuse_password, shown_place, storage_for_jobs
 from pipeline.system.errors import ConfigError
 from pipeline.system.files import sha256_of, sha256_of_json
 from pipeline.system.startup import load
@@ -143,9 +143,9 @@ def composed_plugins(
         from pipeline.sweeps.search.options import Search
 
         raw: Any = OmegaConf.to_container(sweeper, resolve=False)
-        refuse_a_password(raw["storage"])  # but a ${oc.env:…} may stand for one
+        refuse_password(raw["storage"])  # but a ${oc.env:…} may stand for one
         options: Any = OmegaConf.to_container(sweeper, resolve=True)
-        handed_on(options["storage"] or "")  # before the process that starts the jobs is forked
+        storage_for_jobs(options["storage"] or "")  # before the process that starts the jobs is forked
         return launcher, Search.read(options, words, base, GlobalHydra.instance().config_loader())
 
 
@@ -183,7 +183,7 @@ class Study:
 
     def words(self) -> list[str]:
         """The overrides that tell the sweeper, and each job."""
-        return [f"sweep.study='{self.name}'", f"sweep.storage='{handed_on(self.place)}'"]
+        return [f"sweep.study='{self.name}'", f"sweep.storage='{storage_for_jobs(self.place)}'"]
 
 
 def sweep(root: Path, overrides: Sequence[str], work: Callable[[], object]) -> AbstractContextManager[list[str]]:

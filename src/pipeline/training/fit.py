@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -29,6 +28,7 @@ from pipeline.training.data_module import Loaders
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
 from pipeline.training.distributed_env import OwnSignals, environment, others_alive
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
+from pipeline.training.objectives import direction
 from pipeline.training.progress import EpochProgress
 
 
@@ -173,14 +173,16 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
     )
     if cfg.keep == "best":
         yield ModelCheckpoint(
-            work, BEST.removesuffix(".ckpt"), monitor=cfg.monitor, mode=better(cfg.monitor),
+            work, BEST.removesuffix(".ckpt"), monitor=cfg.monitor, mode=direction(cfg.monitor),
             save_weights_only=True, save_on_train_epoch_end=False, enable_version_counter=False,
         )  # fmt: skip
 
 
 def early_stopping(cfg: TrainerConfig) -> Iterator[Callback]:
     if stop := cfg.early_stopping:
-        yield StopEarly(cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta)
+        yield StopEarly(
+            cfg.monitor, mode=direction(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta
+        )
 
 
 class StopEarly(EarlyStopping):
@@ -188,11 +190,6 @@ class StopEarly(EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self.stopped_epoch > 0
-
-
-def better(metric: str) -> Any:
-    """`min` for a loss, `max` for an accuracy."""
-    return "min" if metric.endswith("loss") else "max"
 
 
 def _keep(network: DenseNetwork, cfg: TrainerConfig, history: list[Values], work: Path) -> int:
