@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config.overrides import shell_words
 from pipeline.runtime.origin import FOLDER_TAG, WORDS_TAG, shown
 from pipeline.sweeps.command_line import Command, Study, sweep_id
-from pipeline.sweeps.report.wording import TRAIN
+from pipeline.sweeps.report.table import TRAIN
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import Run, RunRow, Store, locked
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 NUM_TRIALS, PRUNER = "num_trials", "pruner"  # attributes of a study; the second has the pruner's name and options
-# Attributes of a trial: the sweep's run, its job's number, the trial whose values it tries again, why it failed, whether
-# it was interrupted, and the epoch after which it was pruned.
+# Attributes of a trial: the sweep's run, its job's number, the trial whose values it tries again, why it failed,
+# whether it was interrupted, and the epoch after which it was pruned.
 OWNER, JOB, RETRIED, ERROR, INTERRUPTED, PRUNED = "owner", "job", "again", "error", "interrupted", "pruned"
 
 
