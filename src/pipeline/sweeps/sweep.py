@@ -68,12 +68,12 @@ def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[lis
             failure = error
         finally:  # also when it is interrupted: what is done is worth a table
             if parent.run:
-                from pipeline.sweeps.report.summary import conclude  # draws; a dry run does without
+                from pipeline.sweeps.report.summary import summarize  # draws; a dry run does without
 
                 console = Console(highlight=False)
                 log_keys = command.search.space.log_keys if command.search else []
                 with later_signals():  # one that has come already waits too
-                    failed = conclude(store, parent.run, command.base, command.keys, parent.folder, console, log_keys)
+                    failed = summarize(store, parent.run, command.base, command.keys, parent.folder, console, log_keys)
         if failed:
             raise PipelineError(failed) from failure
         if failure:

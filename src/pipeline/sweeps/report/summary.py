@@ -89,7 +89,7 @@ PLANNED = "planned.json"  # in the sweep's folder: the jobs, where they are know
 GROUPS = {"optimizer": "optimizer.name", "scheduler": "scheduler.name", "model": "model.name", "data": "data.name"}
 
 
-def conclude(
+def summarize(
     store: Store,
     run: Run,
     base: Mapping[str, Any],
