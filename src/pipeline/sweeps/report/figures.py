@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median_low
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,9 +25,6 @@ from pipeline.config.overrides import short_names
 from pipeline.evaluation.figures import BLUE, GREY, INK, ORANGE
 from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, as_number, ranked, swept
 from pipeline.sweeps.report.table import best_text, left_out, value_text
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 POOR_TO_GOOD = LinearSegmentedColormap.from_list("poor to good", ["#dfe5ea", "#7fa9cf", BLUE, "#0b2f52"])
 MISSING = "not set"  # a key that some jobs do not have
@@ -332,34 +329,28 @@ def importances(rows: Sequence[Row], objective: Objective, log_keys: Collection[
 
 def fanova(rows: Sequence[Row], objective: Objective, scales: dict[str, Scale]) -> dict[str, float]:
     import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     from pipeline.sweeps.search.options import quiet
 
-    chosen = {
-        key: _distribution([row.values.get(key, MISSING) for row in rows], scale) for key, scale in scales.items()
-    }
+    distributions: dict[str, BaseDistribution] = {}
+    columns: dict[str, Sequence[str | float]] = {}
+    for key, scale in scales.items():
+        texts, log = [row.values.get(key, MISSING) for row in rows], scale.kind == "log"
+        places = [scale.place(text) for text in texts]
+        few_categories = scale.kind == "category" and len(scale.ticks) <= MAX_CATEGORIES_FOR_IMPORTANCE
+        columns[key] = texts if few_categories else places  # places of many, which the forest can split as well
+        if few_categories:
+            distributions[key] = CategoricalDistribution(sorted(set(texts)))
+        elif all(place.is_integer() for place in places):
+            distributions[key] = IntDistribution(int(min(places)), int(max(places)), log=log)
+        else:
+            distributions[key] = FloatDistribution(min(places), max(places), log=log)
     with quiet():
         study = optuna.create_study(direction="minimize" if objective.mode == "min" else "maximize")
-    for row in rows:
-        texts = {key: row.values.get(key, MISSING) for key in scales}
-        params = {k: text if _is_choice(scales[k]) else scales[k].place(text) for k, text in texts.items()}
+    for n, row in enumerate(rows):
+        params = {key: values[n] for key, values in columns.items()}
         value = row.metrics[objective.name]
-        study.add_trial(optuna.create_trial(params=params, distributions=chosen, value=value))
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-
-
-def _distribution(texts: Sequence[str], scale: Scale) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if _is_choice(scale):
-        return CategoricalDistribution(sorted(set(texts)))
-    numbers, log = [scale.place(text) for text in texts], scale.kind == "log"
-    if all(number.is_integer() for number in numbers):
-        return IntDistribution(int(min(numbers)), int(max(numbers)), log=log)
-    return FloatDistribution(min(numbers), max(numbers), log=log)
-
-
-def _is_choice(scale: Scale) -> bool:
-    """More categories than a few go to fANOVA as their places, which the forest can split as well."""
-    return scale.kind == "category" and len(scale.ticks) <= MAX_CATEGORIES_FOR_IMPORTANCE

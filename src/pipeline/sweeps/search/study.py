@@ -130,10 +130,10 @@ class StudyRunner:
         """The next trial. One that is tried again keeps its job's number, and what it has reported."""
         with quiet():
             trial = self.study.ask(dict(self.search.space.distributions))
-        first = self._trials()[trial.user_attrs.get(RETRIED, trial.number)]
+        earlier = self._trials()[trial.user_attrs.get(RETRIED, trial.number)]
         trial.set_user_attr(OWNER, self.owner)
-        trial.set_user_attr(JOB, first.user_attrs.get(JOB, first.number))
-        for epoch, value in first.intermediate_values.items():
+        trial.set_user_attr(JOB, earlier.user_attrs.get(JOB, earlier.number))
+        for epoch, value in earlier.intermediate_values.items():
             trial.report(value, epoch)
         return self._trials()[trial.number]
 
