@@ -33,7 +33,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from pipeline.sweeps.jobs.launcher import SWEEP
         from pipeline.sweeps.search.options import Search
-        from pipeline.sweeps.search.study import Study
+        from pipeline.sweeps.search.study import StudyRunner
 
         options: Any = OmegaConf.to_container(self.settings.hydra.sweeper, resolve=True)
         own = OmegaConf.masked_copy(self.settings, [str(key) for key in self.settings if key != "hydra"])
@@ -42,19 +42,19 @@ class OptunaSweeper(Sweeper):
         if base["sweep"]["dry_run"]:
             print(search.text())
             return
-        study = Study(search, base["sweep"]["study"], base["sweep"]["storage"])
+        study = StudyRunner(search, base["sweep"]["study"], base["sweep"]["storage"])
         study.begin(SWEEP.get().open_run())
         folder = Path(self.settings.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.settings, folder / "multirun.yaml")
         if base["sweep"]["retry_failed"]:
             study.retry_failed()
-        print(f"{study.trials.num_done} of {study.num_trials} trials are done", flush=True)
+        print(f"{study.num_done} of {study.num_trials} trials are done", flush=True)
         if hasattr(self.launcher, "stream"):
-            study.run(self.launcher.job, self._stream, base["sweep"]["fail_fast"])
+            study.run(self.launcher.job, self._stream)
         else:
             self._batch_size = search.num_jobs
-            study.run(lambda number, words: (number, words), self._batches, base["sweep"]["fail_fast"])
+            study.run(lambda number, overrides: (number, overrides), self._batches)
 
     def _stream(self, jobs: Iterator[Any], num_jobs: int) -> Iterator[tuple[int, Any]]:
         """Our launcher asks for a job when a slot is free."""

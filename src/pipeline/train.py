@@ -45,7 +45,7 @@ from pipeline.training.module import OnEpoch, OnSteps, Values
 from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
-    from pipeline.sweeps.search.pruning import Pruning
+    from pipeline.sweeps.search.study import Pruning
 
 Send = Callable[..., None]  # an event of a training, as keyword arguments, to whoever watches several
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -163,7 +163,7 @@ def train_tracked(cfg: TrainConfig, places: Places, send: Send | None = None) ->
         metrics = training.metrics()
         if send:
             send(values=training.kept_metrics)
-        if pruning and pruning.gave_up:
+        if pruning and pruning.pruned:
             record_pruned(run, cfg, metrics)
         else:
             record_training(run, cfg, places, load_model(places.out / "models"), metrics, training.fit.device)
@@ -203,7 +203,7 @@ def record_epoch(
     run.metrics(values, step=epoch)
     if send:
         send(epoch=epoch + 1, num_epochs=cfg.trainer.num_epochs, values=values)
-    if not pruning or not pruning.gives_up(epoch, values):
+    if not pruning or not pruning.should_prune(epoch, values):
         return False
     run.tags({PRUNED_TAG: str(epoch)})
     if send:
@@ -215,7 +215,7 @@ def pruning_of(cfg: TrainConfig) -> Pruning | None:
     """The search that this training is a trial of, if it may end the training early."""
     if cfg.sweep.trial is None or cfg.sweep.storage is None:
         return None
-    from pipeline.sweeps.search.pruning import Pruning  # with it comes Optuna, which no other training needs
+    from pipeline.sweeps.search.study import Pruning  # with it comes Optuna, which no other training needs
 
     return Pruning.of(cfg)
 

@@ -15,7 +15,7 @@ from pipeline.config.overrides import swept_keys
 from pipeline.config.schema import SweepConfig, TrackingConfig
 from pipeline.data.card import DataCard
 from pipeline.runtime.origin import DATA_CARD, code_sha256
-from pipeline.sweeps.search.storage import handed_on, refuse_a_password
+from pipeline.sweeps.search.storage import refuse_password, storage_for_jobs
 from pipeline.system.errors import ConfigError
 from pipeline.system.files import sha256_of, sha256_of_json
 from pipeline.system.startup import load
@@ -161,9 +161,9 @@ def _composed_plugins(
         from pipeline.sweeps.search.options import Search
 
         raw: Any = OmegaConf.to_container(sweeper, resolve=False)
-        refuse_a_password(raw["storage"])  # but a ${oc.env:…} may stand for one
+        refuse_password(raw["storage"])  # but a ${oc.env:…} may stand for one
         options: Any = OmegaConf.to_container(sweeper, resolve=True)
-        handed_on(options["storage"] or "")  # before the process that starts the jobs is forked
+        storage_for_jobs(options["storage"] or "")  # before the process that starts the jobs is forked
         return launcher, Search.read(options, overrides, config, GlobalHydra.instance().config_loader())
 
 

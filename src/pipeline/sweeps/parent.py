@@ -13,8 +13,8 @@ from pathlib import Path
 from pipeline.config.overrides import shell_words
 from pipeline.runtime.origin import FOLDER_TAG, WORDS_TAG, shown
 from pipeline.sweeps.command_line import Command, sweep_id
-from pipeline.sweeps.report.wording import TRAIN
-from pipeline.sweeps.search.storage import handed_on, place_of, shown_place
+from pipeline.sweeps.report.table import TRAIN
+from pipeline.sweeps.search.storage import place_of, shown_place, storage_for_jobs
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import Run, RunRow, Store, locked
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
@@ -142,4 +142,4 @@ class StudyLocation:
 
     def overrides(self) -> list[str]:
         """For the sweeper, and for each job."""
-        return [f"sweep.study='{self.name}'", f"sweep.storage='{handed_on(self.place)}'"]
+        return [f"sweep.study='{self.name}'", f"sweep.storage='{storage_for_jobs(self.place)}'"]

@@ -90,13 +90,13 @@ def _summarized(parent: ParentRun) -> Iterator[None]:
         failure = error
     finally:
         if parent.run:
-            from pipeline.sweeps.report.summary import conclude  # draws; a dry run does without
+            from pipeline.sweeps.report.summary import summarize  # draws; a dry run does without
 
             command = parent.command
             console = Console(highlight=False)
             log_keys = command.search.space.log_keys if command.search else []
             with deferred_stop():  # a signal that has come already waits too
-                failed_jobs = conclude(
+                failed_jobs = summarize(
                     parent.store, parent.run, command.config, command.keys, parent.folder, console, log_keys
                 )
     if failed_jobs:
