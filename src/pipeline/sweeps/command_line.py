@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.allowed_targets import OPTUNA, PROCESS
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse, require_choices
+from pipeline.config.compose import compose_yaml, composed, initialized, parse, require_choices
 from pipeline.config.overrides import swept_keys
 from pipeline.config.schema import SweepConfig, TrackingConfig
 from pipeline.data.card import DataCard
@@ -102,8 +103,6 @@ def sweep_id(command: Command, project: Path) -> str:
 # ---------------------------------------------------------------- which sweeper it asks for, without Optuna
 
 
-PROCESS = "hydra_plugins.pipeline_process_launcher.ProcessLauncher"
-OPTUNA = "hydra_plugins.pipeline_optuna_sweeper.OptunaSweeper"
 STUDY_TAG, STORAGE_TAG = "sweep.study", "sweep.storage"  # of the sweep's run
 
 
@@ -122,13 +121,12 @@ def composed_plugins(
     Raises:
         ConfigError: a setting that a grid would ignore.
     """
-    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     hydras = [word for word in words if word.lstrip("+").startswith(("hydra.", "hydra/"))]
-    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        hydra = compose(CONFIG_NAME, [*fixed, *hydras], return_hydra_config=True).hydra
+    with initialized(conf):
+        hydra = composed([*fixed, *hydras]).hydra
         sweeper, launcher = hydra.sweeper, str(hydra.launcher._target_)
         if sweeper._target_ != OPTUNA:
             for key in ("params", "max_batch_size"):
