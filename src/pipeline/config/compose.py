@@ -35,8 +35,30 @@ def initialized(conf: Path) -> Iterator[None]:
 
     from pipeline.config.plugins import registered_options
 
-    with registered_options(), suggested_keys(), initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+    with (
+        _restored(),
+        registered_options(),
+        suggested_keys(),
+        initialize_config_dir(str(conf.resolve()), version_base="1.3"),
+    ):
         yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """A Hydra application whose task calls this project goes on as before: initialized, its version base, its name."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.utils import JobRuntime
+    from hydra.version import VersionBase
+
+    running, base, name = GlobalHydra.instance().hydra, VersionBase.instance().version_base, JobRuntime().get("name")
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running
+        VersionBase.instance().version_base = base
+        JobRuntime().set("name", name)
 
 
 def composed(overrides: Sequence[str]) -> Any:

@@ -12,7 +12,7 @@ from pipeline.config.compose import refusals
 from pipeline.system.errors import ConfigError
 
 # Hydra's switches that leave conf/ what is composed; those that a word follows.
-SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "--version", "--shell-completion", "-sc")
+SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "--version")
 VALUED_SWITCHES = ("--cfg", "-c", "--package", "-p", "--info", "-i")
 SAMPLED = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
 MAX_TYPED_DIGITS = 8

@@ -1,6 +1,6 @@
-"""What Hydra learns of this project, while this project composes and no longer: the options of our launcher and sweepers.
+"""The options of our launcher and sweepers, which Hydra knows while this project composes and no longer.
 
-Other Hydra applications of the environment have Hydra's own and those of published plug-ins (docs/decisions/0017).
+So other Hydra applications have Hydra's own and those of published plug-ins (docs/decisions/0017).
 """
 
 from __future__ import annotations
