@@ -46,9 +46,9 @@ def _suggesting() -> Iterator[None]:
         yield
         return
 
-    def apply_and_suggest(overrides: Any, config: Any) -> None:
+    def apply_and_suggest(overrides: Any, cfg: Any) -> None:
         with suggested_keys():
-            applied(overrides, config)
+            applied(overrides, cfg)
 
     ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply_and_suggest)  # type: ignore[method-assign]
     try:
