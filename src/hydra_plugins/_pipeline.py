@@ -230,10 +230,10 @@ class OptunaSweeper(CheckingSweeper):
             results = [_result(one) for one in returned]
         except Exception as error:  # of a launcher whose worker died: it has lost what the others returned
             lost = Result(reason=f"{type(error).__name__}: {error}")
-            results = [self._filed().get(number, lost) for number, _ in batch]
+            results = [self._finished().get(number, lost) for number, _ in batch]
         yield from zip([number for number, _ in batch], results, strict=True)
 
-    def _filed(self) -> dict[int, Any]:
+    def _finished(self) -> dict[int, Any]:
         """The results of the jobs that have finished, as MLflow has them; the others have been awaited."""
         from pipeline.runtime.origin import NUMBER_TAG
         from pipeline.runtime.places import project_root
@@ -247,12 +247,12 @@ class OptunaSweeper(CheckingSweeper):
         if name := self.config.hydra.launcher.get("name"):
             await_jobs(name)
         record: Any = OmegaConf.to_container(OmegaConf.masked_copy(self.config, ["sweep", "trainer"]), resolve=True)
-        found = {}
+        results = {}
         for row in filed_jobs(Store(project_root()), PARENT.get()()).values():
             if row.status == "FINISHED":
                 values = values_of(row, record)
-                found[int(row.tags[NUMBER_TAG])] = Result(values if isinstance(values, tuple) else (values,))
-        return found
+                results[int(row.tags[NUMBER_TAG])] = Result(values if isinstance(values, tuple) else (values,))
+        return results
 
 
 def _result(returned: JobReturn) -> Any:

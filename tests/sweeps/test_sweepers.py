@@ -1,4 +1,4 @@
-"""All combinations, each composed no more often than its launcher needs, and none with a foreign class."""
+"""All combinations, each composed no more often than its launcher needs, and none with a foreign class; a job's result."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from hydra_plugins._pipeline import GridSweeper, register
+from hydra_plugins._pipeline import GridSweeper, _result, register
 from pipeline.config.compose import composed, initialized
 from pipeline.config.plugins import registered_options
+from pipeline.sweeps.search.study import Result
 from pipeline.system.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -132,3 +133,22 @@ def test_a_class_that_only_a_job_would_name_is_refused_before_any_starts(tmp_pat
         sweeper.sweep(["experiment=fast,hostile"])
 
     assert [file.name for file in (tmp_path / "sweep").iterdir()] == ["multirun.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "result"),
+    [
+        (0.5, JobStatus.COMPLETED, Result((0.5,))),
+        ((0.5, 7), JobStatus.COMPLETED, Result((0.5, 7))),
+        (ValueError("too large"), JobStatus.FAILED, Result(reason="too large")),
+        (ZeroDivisionError(), JobStatus.FAILED, Result(reason="ZeroDivisionError")),
+    ],
+)
+def test_a_search_learns_of_a_job_what_it_returned_or_why_not(
+    value: Any, status: JobStatus, result: Result, capfd: pytest.CaptureFixture[str]
+) -> None:
+    returned = JobReturn(overrides=["seed=1"], status=status)
+    returned.return_value = value
+
+    assert _result(returned) == result
+    assert capfd.readouterr().err == ""  # where Hydra prints a line of its own
