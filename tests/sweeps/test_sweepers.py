@@ -1,4 +1,4 @@
-"""All combinations, each composed no more often than its launcher needs, and none with a foreign class; a job's result."""
+"""All combinations, composed no more often than the launcher needs, none with a foreign class; what a job returned."""
 
 from __future__ import annotations
 
