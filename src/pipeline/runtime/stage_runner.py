@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
+from pipeline.config.compose import CONFIG_NAME, compose_yaml, composed, initialized, parse, suggested_keys
 from pipeline.config.help import page
-from pipeline.config.overrides import job_section
+from pipeline.config.overrides import job_section, unswept
 from pipeline.config.schema import Config, DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
 from pipeline.runtime.places import Places, project_root
 from pipeline.system.errors import ConfigError, PipelineError
@@ -116,6 +116,9 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from hydra_plugins._pipeline import register
+    from pipeline.config.plugins import registered_options
+
     overrides = sys.argv[1:]
     single = not any(word.startswith("-") for word in overrides)
     if rank := Rank.of(os.environ):
@@ -150,8 +153,13 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
         raise ConfigError(f"{of_sweeps[0]}: without -m this is no sweep. Add -m, or leave {of_sweeps[0]} out")
     if single:  # a mistake leaves no output folder behind
         check_record(name, parse(compose_yaml(root / "conf", overrides)))
+    else:  # before Hydra calls what its settings name
+        with initialized(root / "conf"):
+            composed(unswept(overrides))
     sys.argv.append(f"hydra.job.name={name}")
-    hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
+    register()
+    with registered_options(), suggested_keys():
+        hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
     if failures:
         raise failures[0]
 

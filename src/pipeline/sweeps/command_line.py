@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.allowed_targets import OPTUNA, PROCESS
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse, require_choices
+from pipeline.config.compose import compose_yaml, composed, initialized, parse, require_choices
 from pipeline.config.overrides import swept_keys
 from pipeline.config.schema import SweepConfig, TrackingConfig
 from pipeline.data.card import DataCard
@@ -64,7 +65,7 @@ class Command:
     @property
     def by_processes(self) -> bool:
         """Whether our launcher runs the jobs."""
-        return self.launcher == PROCESS_LAUNCHER
+        return self.launcher == PROCESS
 
     @property
     def by_slurm(self) -> bool:
@@ -128,8 +129,6 @@ def sweep_id(command: Command, project: Path) -> str:
 # ---------------------------------------------------------------- which plug-ins, without Optuna
 
 
-PROCESS_LAUNCHER = "hydra_plugins.pipeline_process_launcher.ProcessLauncher"
-OPTUNA_SWEEPER = "hydra_plugins.pipeline_optuna_sweeper.OptunaSweeper"
 
 
 def _composed_plugins(
@@ -147,15 +146,14 @@ def _composed_plugins(
     Raises:
         ConfigError: a setting that a grid would ignore.
     """
-    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     hydras = [override for override in overrides if override.lstrip("+").startswith(("hydra.", "hydra/"))]
-    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        hydra = compose(CONFIG_NAME, [*fixed, *hydras], return_hydra_config=True).hydra
+    with initialized(conf):
+        hydra = composed([*fixed, *hydras]).hydra
         sweeper, launcher = hydra.sweeper, str(hydra.launcher._target_)
-        if sweeper._target_ != OPTUNA_SWEEPER:
+        if sweeper._target_ != OPTUNA:
             _require_grid(sweeper, launcher, config["sweep"]["fail_fast"])
             return launcher, None
         from pipeline.sweeps.search.options import Search
@@ -174,7 +172,7 @@ def _require_grid(sweeper: Mapping[str, Any], launcher: str, fail_fast: bool) ->
                 f"hydra.sweeper.{key} is for hydra/sweeper=optuna; a grid is what stands on the command line: "
                 "model.units=64,128"
             )
-    if fail_fast and launcher != PROCESS_LAUNCHER:
+    if fail_fast and launcher != PROCESS:
         raise ConfigError("sweep.fail_fast=true needs hydra/launcher=process: others start all jobs at once")
 
 
