@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.comparison.statistics import (
-    MOST_COUNTED,
+    MAX_EXACT,
     SIGNIFICANT,
     corrected,
     mcnemar,
@@ -52,13 +52,13 @@ def test_mcnemars_test() -> None:
 
 
 def test_mcnemars_test_is_the_binomial_one() -> None:
-    """As scipy computes it, which is right to 2e-13; from MOST_COUNTED on it is scipy's."""
+    """As scipy computes it, which is right to 2e-13; from MAX_EXACT on it is scipy's."""
     rng = np.random.default_rng(0)
     pairs = [(first, second) for first in range(25) for second in range(25) if first + second]
     pairs += [(int(first), int(second)) for first, second in rng.integers(0, 4000, (50, 2))]
     for first, second in pairs:
         assert mcnemar(first, second) == pytest.approx(binomtest(first, first + second).pvalue, rel=1e-12, abs=1e-300)
-    assert mcnemar(MOST_COUNTED, 9800) == binomtest(MOST_COUNTED, MOST_COUNTED + 9800).pvalue
+    assert mcnemar(MAX_EXACT, 9800) == binomtest(MAX_EXACT, MAX_EXACT + 9800).pvalue
 
 
 def test_two_networks_are_compared_by_the_samples_in_which_they_differ() -> None:

@@ -18,8 +18,8 @@ from pipeline.evaluation.scores import NORMAL_95
 LEVEL = 0.95
 SIGNIFICANT = 1 - LEVEL
 POWER = 0.8  # the chance to see a difference of the size that was found
-MOST_SEEDS = 1000  # more are said to be that many
-MOST_COUNTED = 10_000  # samples that only one got right; counting them takes 10 ms
+MAX_SEEDS = 1000  # more are said to be that many
+MAX_EXACT = 10_000  # samples that only one got right; counting them takes 10 ms
 
 Right = NDArray[np.bool_]  # (S, N): which samples each seed's network got right
 
@@ -40,7 +40,7 @@ class OverSeeds(Interval):
     """For other seeds, on these very test samples."""
 
     paired: bool  # both sides have the same seeds
-    seeds_needed: int | None  # a side, to see this difference 4 times in 5; None: no difference, or over MOST_SEEDS
+    seeds_needed: int | None  # a side, to see this difference 4 times in 5; None: no difference, or over MAX_SEEDS
 
 
 def over_images(right_a: Right, right_b: Right) -> Interval:
@@ -72,7 +72,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     fewer, count = min(only_a, only_b), only_a + only_b
     if 2 * fewer == count:
         return 1.0
-    if count > MOST_COUNTED:
+    if count > MAX_EXACT:
         from scipy.stats import binomtest
 
         return float(binomtest(only_a, count, 0.5).pvalue)
@@ -144,7 +144,7 @@ def over_seeds(a: Sequence[float], b: Sequence[float], seeds_a: Sequence[int], s
 
 
 def seeds_needed(effect: float, paired: bool) -> int | None:
-    """Seeds a side at which a difference of so many standard deviations is seen 4 times in 5; None: over MOST_SEEDS."""
+    """Seeds a side at which a difference of so many standard deviations is seen 4 times in 5; None: over MAX_SEEDS."""
     from statsmodels.stats.power import TTestIndPower, TTestPower  # 1 s
 
     power = TTestPower() if paired else TTestIndPower()
@@ -156,9 +156,9 @@ def seeds_needed(effect: float, paired: bool) -> int | None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an effect beyond what the distribution is tabulated for: the chance is 1
-        if effect == 0 or chance(MOST_SEEDS) < POWER:
+        if effect == 0 or chance(MAX_SEEDS) < POWER:
             return None
-        low, high = 1, MOST_SEEDS  # too few, enough
+        low, high = 1, MAX_SEEDS  # too few, enough
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if chance(middle) >= POWER else (middle, high)

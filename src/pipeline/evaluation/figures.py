@@ -28,11 +28,11 @@ from pipeline.evaluation.scores import Calibration, Labels
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6fb2", "#d9822b", "#b8b8b8"
 MAX_CLASSES_WITH_NUMBERS = 20  # above it the cells of the confusion matrix are too small for text
 CAPTION_PT = 9
-MOST_LETTERS = 30  # of a class's name above an image
+MAX_LETTERS = 30  # of a class's name above an image
 DPI = 110
 EDGE_IN = 0.05  # that nothing is nearer to the border of a picture
 TITLE_IN = 0.25  # of one line above the axes
-MOST_SIDE_IN = 40.0  # of a confusion matrix whose classes have long names
+MAX_SIDE_IN = 40.0  # of a confusion matrix whose classes have long names
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -90,7 +90,7 @@ def _make_room(figure: Figure, axes: Axes, title: Text) -> None:
     A title that is wider than the matrix begins before it.
     """
     left, below = (reach + EDGE_IN for reach in _beside(figure, axes))
-    side_in = min(max(figure.get_figwidth(), 2 * left), MOST_SIDE_IN)
+    side_in = min(max(figure.get_figwidth(), 2 * left), MAX_SIDE_IN)
     figure.set_size_inches(side_in, side_in)
     right_in = side_in - 2 * EDGE_IN
     figure.subplots_adjust(left / side_in, below / side_in, right_in / side_in, 1 - TITLE_IN / side_in)
@@ -128,7 +128,7 @@ def learning_curves(history: dict[str, NDArray[np.float64]], kept_epoch: int) ->
         axes.set(xlabel="epoch")
         axes.set_title(metric, y=1.0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
+        plain(axes)
     axes.legend(frameon=False)
     _side_by_side(figure, both)
     return figure
@@ -164,7 +164,7 @@ def reliability_diagram(bins: Calibration) -> Figure:
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.yaxis.set_minor_formatter(NullFormatter())
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     figure.subplots_adjust(left=(max(_beside(figure, axes)[0] for axes in (upper, lower)) + EDGE_IN) / 5)
     return figure
 
@@ -219,7 +219,7 @@ def _put(axes: Axes, image: NDArray[np.uint8], cell: Bbox, index: int, is_class:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+    return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…"
 
 
 def robustness(curves: Sequence[Curve]) -> Figure:
@@ -234,7 +234,7 @@ def robustness(curves: Sequence[Curve]) -> Figure:
         axes.axvline(curve.unchanged, color=GREY, linewidth=1, linestyle=":", zorder=0)
         axes.set(xlabel=curve.unit, ylim=(0, 1.02))
         axes.set_title(f"{curve.name}: mean {curve.mean:.3f}", fontsize=10, y=1.0)
-        _plain(axes)
+        plain(axes)
     for axes in grid[len(curves) :]:
         axes.axis("off")
     for axes in grid[:: len(grid) // 2]:
@@ -242,6 +242,7 @@ def robustness(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """A frame on the left and below alone, and a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)

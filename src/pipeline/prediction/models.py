@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.comparison.subjects import Sides
+from pipeline.comparison.subjects import Subjects
 from pipeline.model import DESCRIPTION
 from pipeline.model.portable import Portable, load_model
 from pipeline.registry.versions import CHAMPION, Registry
@@ -46,7 +46,7 @@ def find_model(root: Path, asked: str | None, command: str) -> Found:
         if (folder / DESCRIPTION).exists():
             return _in(folder, str(folder))
     load(command, "MLflow")
-    row = Sides(root, store).run_called(asked)
+    row = Subjects(root, store).run_called(asked)
     if row is None:
         raise ConfigError(
             f"model={asked}: nothing is called so. Expected @{CHAMPION}, a run (its name, or the beginning of its id), "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.comparison.subjects import Sides
+from pipeline.comparison.subjects import Subjects
 from pipeline.registry.versions import CHAMPION, Registry
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import MODEL_ID_TAG, Store
@@ -43,7 +43,7 @@ def served_model(root: Path, asked: str | None) -> Served:
                 "another: pipeline champion VERSION"
             )
     else:
-        row = Sides(root, store).run_called(asked)
+        row = Subjects(root, store).run_called(asked)
         if row is None:
             raise ConfigError(f"model={asked}: no run is called so. Expected @{CHAMPION}, a run's name, or its id")
         model_id, what = row.tags.get(MODEL_ID_TAG), f"run {row.run_id[:8]} ({row.name})"
