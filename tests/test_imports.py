@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1]
 UNUSED = {
     "evaluate": ["numba", "scipy", "sklearn", "cleanlab", "statsmodels", "pytorch_lightning", "optuna", "mlflow"],
     "compare": ["torch", "numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "adopt": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "reproduce": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "champion": ["torch", "numba", "scipy", "matplotlib", "pandas", "numpy", "pytorch_lightning", "mlflow"],
-    "predict": ["numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "export": ["numba", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "onnx"],
+    "adopt": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "reproduce": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "champion": ["torch", "numba", "scipy", "matplotlib", "pandas", "numpy", "pytorch_lightning", "mlflow", "jinja2"],
+    "demo": ["torch", "pandas", "pytorch_lightning", "mlflow", "starlette", "uvicorn", "jinja2"],
+    "predict": ["numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "export": ["numba", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "onnx", "jinja2"],
 }
 
 

@@ -86,7 +86,7 @@ class Comparison:
 
 
 def _gains(before: Subject, after: Subject) -> list[int]:
-    """Indices of the samples that more than half of the networks more get right, most of them first."""
+    """Indices of the samples that are right more often after than before, by over half of the networks; most first."""
     gains_N = after.right.mean(0) - before.right.mean(0)
     order = np.argsort(-gains_N, kind="stable")
     return [int(index) for index in order[gains_N[order] > 0.5]]

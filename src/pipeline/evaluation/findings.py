@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.schema import EvaluateSection
 from pipeline.data.processed import Split
-from pipeline.evaluation.robustness import Curve, chosen, curves
+from pipeline.evaluation.robustness import Curve, evenly_spread, measure_curves
 from pipeline.evaluation.scores import (
     Calibration,
     Confusion,
@@ -30,8 +30,8 @@ from pipeline.model.portable import Portable, predict_log_probabilities
 MAX_PAIRS = 10
 
 
-class Prediction(NamedTuple):
-    """Of one test sample."""
+class ScoredSample(NamedTuple):
+    """A test sample and what it was taken for."""
 
     sample: int  # its index
     true: str
@@ -66,12 +66,12 @@ class Findings:
         predicted: Labels = self.log_probabilities.argmax(1)
         return predicted
 
-    def predictions(self, indices: Labels) -> list[Prediction]:
+    def predictions(self, indices: Labels) -> list[ScoredSample]:
         """What some of the samples were taken for."""
         predicted = self.log_probabilities[indices].argmax(1)
         confidence = np.exp(self.log_probabilities[indices, predicted])
         return [
-            Prediction(int(index), self.classes[int(self.labels[index])], self.classes[int(best)], float(sure))
+            ScoredSample(int(index), self.classes[int(self.labels[index])], self.classes[int(best)], float(sure))
             for index, best, sure in zip(indices, predicted, confidence, strict=True)
         ]
 
@@ -99,13 +99,13 @@ def evaluate_model(model: Portable, test: Split, cfg: EvaluateSection) -> Findin
 
 
 def _curves(model: Portable, test: Split, cfg: EvaluateSection) -> list[Curve]:
-    indices = chosen(len(test.images), cfg.num_robustness_images)
+    indices = evenly_spread(len(test.images), cfg.num_robustness_images)
 
     def predict(images: NDArray[np.uint8]) -> Labels:
         predicted: Labels = predict_log_probabilities(model, images).argmax(1)
         return predicted
 
-    return list(curves(predict, np.array(test.images[indices]), np.asarray(test.labels)[indices]))
+    return list(measure_curves(predict, np.array(test.images[indices]), np.asarray(test.labels)[indices]))
 
 
 # ---------------------------------------------------------------- labels that are probably wrong
