@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from pipeline.comparison.statistics import (
     MAX_EXACT,
     SIGNIFICANT,
-    corrected,
+    holm_corrected,
     mcnemar,
     over_images,
     over_seeds,
@@ -130,7 +130,7 @@ def test_large_effects_need_as_many_seeds_as_the_power_says(effect: float) -> No
 
 def test_several_comparisons_are_corrected() -> None:
     """Holm: the smallest by three, the next by two; never smaller than one before."""
-    assert corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_the_correction_is_that_of_statsmodels() -> None:
@@ -138,4 +138,4 @@ def test_the_correction_is_that_of_statsmodels() -> None:
     rng = np.random.default_rng(0)
     for count in (*range(1, 13), 300):
         values = [float(p) for p in rng.choice(rng.random(count) ** 2, count)]
-        assert corrected(values) == multipletests(values, method="holm")[1].tolist()
+        assert holm_corrected(values) == multipletests(values, method="holm")[1].tolist()

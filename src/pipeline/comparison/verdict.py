@@ -14,7 +14,7 @@ from pipeline.comparison.statistics import (
     SIGNIFICANT,
     Interval,
     OverSeeds,
-    corrected,
+    holm_corrected,
     over_images,
     over_seeds,
 )
@@ -104,7 +104,7 @@ def compare(baseline: Subject, others: Sequence[Subject]) -> list[Comparison]:
     larger = [max(images.p, seeds.p if seeds else 0.0) for images, seeds in pairs]
     return [
         Comparison(baseline, other, images, seeds, p)
-        for other, (images, seeds), p in zip(others, pairs, corrected(larger), strict=True)
+        for other, (images, seeds), p in zip(others, pairs, holm_corrected(larger), strict=True)
     ]
 
 

@@ -58,8 +58,8 @@ def _beside(figure: Figure, axes: Axes) -> tuple[float, float]:
     """How far the words of the axes reach to the left and below it, in inches."""
     renderer = _renderer(figure)
     inside = axes.get_window_extent(renderer)
-    found = [axis.get_tightbbox(renderer) or inside for axis in (axes.yaxis, axes.xaxis)]
-    return (inside.x0 - found[0].x0) / DPI, (inside.y0 - found[1].y0) / DPI
+    left, below = (axis.get_tightbbox(renderer) or inside for axis in (axes.yaxis, axes.xaxis))
+    return (inside.x0 - left.x0) / DPI, (inside.y0 - below.y0) / DPI
 
 
 def confusion_matrix(counts_CC: Labels, classes: Sequence[str]) -> Figure:
@@ -77,8 +77,8 @@ def confusion_matrix(counts_CC: Labels, classes: Sequence[str]) -> Figure:
     axes.set_yticks(ticks, classes)
     axes.set(xlabel="predicted", ylabel="true")
     correct, count = int(np.trace(counts_CC)), int(counts_CC.sum())
-    said = f"{correct:,} of {count:,} right ({correct / count:.2%})"
-    title = axes.set_title(said, loc="left", fontsize=11, y=1.0)
+    text = f"{correct:,} of {count:,} right ({correct / count:.2%})"
+    title = axes.set_title(text, loc="left", fontsize=11, y=1.0)
     axes.tick_params(length=0)
     _make_room(figure, axes, title)
     return figure
@@ -189,9 +189,13 @@ def error_gallery(
     # One for all images, in inches: 25 would take half a second.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 9), ylim=(0, 2.15 * rows), autoscale_on=False)
     axes.axis("off")
-    for number, (image, *words) in enumerate(zip(images, indices, true, predicted, confidence, strict=True)):
+    captions = [
+        f"#{index}  is {_shortened(is_class)}\nsaid {_shortened(taken_for)} ({sure:.1%})"
+        for index, is_class, taken_for, sure in zip(indices, true, predicted, confidence, strict=True)
+    ]
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         place = grid[divmod(number, columns)].get_position(figure)
-        _put(axes, image, place.transformed(Affine2D().scale(9, 2.15 * rows)), *words)
+        _draw_image(axes, image, place.transformed(Affine2D().scale(9, 2.15 * rows)), caption)
     if len(indices) == 0:
         axes.text(0.09, 0.9, "no errors on the test set", fontsize=12)
     else:
@@ -207,18 +211,17 @@ def _fit_into(width_in: float, texts: Sequence[Text], renderer: RendererAgg) -> 
             text.set_fontsize(0.98 * CAPTION_PT * width_in / widest_in)  # letters keep whole pixels
 
 
-def _put(axes: Axes, image: NDArray[np.uint8], cell: Bbox, index: int, is_class: str, said: str, sure: float) -> None:
+def _draw_image(axes: Axes, image: NDArray[np.uint8], cell: Bbox, caption: str) -> None:
     """An image in the middle of a cell, as large as it fits, and two lines above the cell."""
     height, width = image.shape[:2]
     size = min(cell.width / width, cell.height / height)
     x, y = (cell.x0 + cell.x1) / 2, (cell.y0 + cell.y1) / 2
     extent = (x - size * width / 2, x + size * width / 2, y - size * height / 2, y + size * height / 2)
     axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=255, extent=extent, aspect="auto")
-    told = f"#{index}  is {_cut(is_class)}\nsaid {_cut(said)} ({sure:.1%})"
-    axes.text(x, extent[3] + 6 / 72, told, fontsize=CAPTION_PT, color=INK, ha="center", va="baseline")
+    axes.text(x, extent[3] + 6 / 72, caption, fontsize=CAPTION_PT, color=INK, ha="center", va="baseline")
 
 
-def _cut(name: str) -> str:
+def _shortened(name: str) -> str:
     return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…"
 
 
