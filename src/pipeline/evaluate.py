@@ -19,16 +19,9 @@ from rich.console import Console
 from pipeline.config.schema import EvaluateConfig, EvaluateSection
 from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
+from pipeline.evaluation import report
 from pipeline.evaluation.findings import Findings, evaluate_model
 from pipeline.evaluation.page import evaluation_page
-from pipeline.evaluation.report import (
-    draw_figures,
-    model_facts,
-    plot_tables,
-    summary_lines,
-    write_csv,
-    write_predictions,
-)
 from pipeline.model.portable import Portable, load_model
 from pipeline.registry.gate import put_up
 from pipeline.runtime.origin import shown
@@ -59,11 +52,11 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
     findings = evaluate_model(model, test, cfg)
     with ExitStack() as all_or_none:
         new = all_or_none.enter_context
-        write_predictions(new(atomic_folder(out / "predictions")), findings, card, model)
-        for name, (header, rows) in plot_tables(findings).items():
-            write_csv(new(atomic_file(out / f"plots/{name}.csv")), header, rows)
-        draw_figures(folder := new(atomic_folder(out / "reports/figures")), findings, model, history)
-        text = evaluation_page(findings, model_facts(model, card), folder, cfg.num_suspects)
+        report.write_predictions(new(atomic_folder(out / "predictions")), findings, card, model)
+        for name, (header, rows) in report.plot_tables(findings).items():
+            report.write_csv(new(atomic_file(out / f"plots/{name}.csv")), header, rows)
+        report.draw_figures(folder := new(atomic_folder(out / "reports/figures")), findings, model, history)
+        text = evaluation_page(findings, report.model_facts(model, card), folder, cfg.num_suspects)
         new(atomic_file(out / "reports/evaluation.html")).write_text(text, encoding="utf-8")
         write_json(new(atomic_file(out / "metrics/evaluate.json")), findings.scores)
     return findings
@@ -88,7 +81,7 @@ def main(cfg: EvaluateConfig, places: Places) -> None:
             places.inputs / "data/processed", models, history if history.exists() else None, places.out, cfg.evaluate
         )
         record_evaluation(run, places, findings.scores, findings.per_class, places.out)
-        lines = summary_lines(findings) | {"report": shown(places.out / "reports/evaluation.html", places.root)}
+        lines = report.summary_lines(findings) | {"report": shown(places.out / "reports/evaluation.html", places.root)}
         if model_id := model_id_of(run):
             margin = cfg.tracking.champion_margin
             lines["registered"] = put_up(places.root, run, model_id, margin, appoint=places.under_dvc)

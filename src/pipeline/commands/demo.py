@@ -7,6 +7,7 @@ network sees and which strokes spoke for its answer. On this machine alone (127.
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 
 from pipeline.commands.arguments import model_named, port
@@ -35,8 +36,8 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # one drawing at a time is too little for more
     try:
         listener = socket.create_server((HOST, args.port))
-    except OSError as error:
-        raise ConfigError(f"--port {args.port}: {error.strerror}. Choose another") from error
+    except OSError as error:  # whose own words repeat the address
+        raise ConfigError(f"--port {args.port}: {os.strerror(error.errno or 0)}. Choose another") from error
     with listener:
         print(f"{named.what}\ndraw at http://{HOST}:{args.port} (Ctrl-C ends it)", flush=True)
         serve(app, listener)
