@@ -134,3 +134,4 @@ def test_ctrl_c_ends_it_at_once_and_a_port_that_is_taken_is_one_error(project: P
             half.sendall(f"POST /answer HTTP/1.1\r\nHost: localhost:{number}\r\nContent-Length: 9\r\n\r\n".encode())
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=5) == 130
+        idle.close()

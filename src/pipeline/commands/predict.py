@@ -61,7 +61,7 @@ class Prediction:
         }
 
 
-def predictions(model: Portable, inputs: Sequence[str], report: Report) -> Iterator[Prediction]:
+def predict(model: Portable, inputs: Sequence[str], report: Report) -> Iterator[Prediction]:
     """One for each sample, in order; `report` is called with a message for each that cannot be read."""
     from pipeline.model.portable import predict_log_probabilities
 
@@ -74,15 +74,15 @@ def predictions(model: Portable, inputs: Sequence[str], report: Report) -> Itera
 # ---------------------------------------------------------------- formats
 
 
-def print_table(answers: Iterator[Prediction]) -> None:
+def print_table(predictions: Iterator[Prediction]) -> None:
     table = Table("input", "class", "probability", "then", "done", box=None, pad_edge=False, header_style="")
     counts: Counter[str] = Counter()
-    for answer in answers:
-        (name, probability), *others = answer.top
+    for prediction in predictions:
+        (name, probability), *others = prediction.top
         counts[name] += 1
         if counts.total() <= MAX_ROWS:
             then = ", ".join(f"{other} {value:.1%}" for other, value in others)
-            table.add_row(answer.sample.name, name, f"{probability:.1%}", then, answer.sample.done)
+            table.add_row(prediction.sample.name, name, f"{probability:.1%}", then, prediction.sample.done)
     console = wide_console()
     if counts:
         console.print(table, highlight=False, markup=False)
@@ -92,22 +92,22 @@ def print_table(answers: Iterator[Prediction]) -> None:
         console.print(f"{counts.total():,} samples. {by_class}", highlight=False, markup=False)
 
 
-def print_csv(answers: Iterator[Prediction]) -> None:
+def print_csv(predictions: Iterator[Prediction]) -> None:
     """input, class, probability, done, then the probability of each class."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, answer in enumerate(answers):
+    for number, prediction in enumerate(predictions):
         if number == 0:
-            writer.writerow(["input", "class", "probability", "done", *answer.classes])
-        name, probability = answer.top[0]
-        values = [f"{value:.6g}" for value in answer.probabilities.tolist()]
-        writer.writerow([answer.sample.name, name, f"{probability:.6g}", answer.sample.done, *values])
+            writer.writerow(["input", "class", "probability", "done", *prediction.classes])
+        name, probability = prediction.top[0]
+        values = [f"{value:.6g}" for value in prediction.probabilities.tolist()]
+        writer.writerow([prediction.sample.name, name, f"{probability:.6g}", prediction.sample.done, *values])
 
 
-def print_json(answers: Iterator[Prediction]) -> None:
+def print_json(predictions: Iterator[Prediction]) -> None:
     """A list, written one element a line."""
     sys.stdout.write("[")
-    for number, answer in enumerate(answers):
-        line = json.dumps(answer.prediction_json(), ensure_ascii=False, allow_nan=False)
+    for number, prediction in enumerate(predictions):
+        line = json.dumps(prediction.prediction_json(), ensure_ascii=False, allow_nan=False)
         sys.stdout.write((",\n" if number else "\n") + line)
     sys.stdout.write("\n]\n")
 
@@ -153,7 +153,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"predict: {message}", file=sys.stderr)
 
     try:
-        FORMATS[args.format](predictions(named.model, inputs, report))
+        FORMATS[args.format](predict(named.model, inputs, report))
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; without this Python complains when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
