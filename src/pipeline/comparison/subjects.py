@@ -53,7 +53,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Member:
-    """A network of a side: one seed."""
+    """A network of a subject: one seed."""
 
     answers: Answers
     params: Mapping[str, str]
@@ -66,13 +66,13 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Side:
+class Subject:
     """What is compared: one network, or several that differ in the seed alone."""
 
     name: str  # as it was asked for
     what: str  # what that was
     members: tuple[Member, ...]
-    filed_in: str | None  # the run that a comparison is kept with
+    run_id: str | None  # the run, or the sweep's own, that a comparison is logged to
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -89,13 +89,13 @@ class Side:
         return {key: value for key, value in self.members[0].params.items() if key != SEED}
 
 
-class Sides:
-    """Finds sides by their names, in the project at `root`."""
+class Subjects:
+    """Finds subjects by their names, in the project at `root`."""
 
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
 
-    def named(self, name: str) -> Side:
+    def named(self, name: str) -> Subject:
         """The champion, a sweep, a run (its name or the beginning of its id), a revision of git, or the workspace.
 
         Raises:
@@ -109,7 +109,7 @@ class Sides:
         if sweep := called(sweeps(self.store), name):
             return self._of_sweep(name, sweep)
         if row := self.run_called(name):
-            return Side(name, f"run {row.run_id[:8]} ({row.name})", (self.of_run(row),), row.run_id)
+            return Subject(name, f"run {row.run_id[:8]} ({row.name})", (self.of_run(row),), row.run_id)
         if name.endswith(f"@{CHAMPION}"):
             return self.champion(Registry(self.store).resolve(name))
         if commit := self._commit(name):
@@ -121,12 +121,14 @@ class Sides:
             f"of its id), @{CHAMPION}, or a sweep: {newest_in_words(sweeps(self.store))}"
         )
 
-    def champion(self, version: Version) -> Side:
+    def champion(self, version: Version) -> Subject:
         """Raises PipelineError: it came into the registry without a run, or left no predictions and no model."""
         row = self.store.found_row(version.run_id) if version.run_id else None
         if row is None:
             raise PipelineError(f"{version} has no run in the store, so nothing says how it was scored")
-        return Side(f"{version.name}@{CHAMPION}", f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+        return Subject(
+            f"{version.name}@{CHAMPION}", f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id
+        )
 
     # ---------------------------------------------------------------- runs
 
@@ -156,7 +158,7 @@ class Sides:
             )
         return Member(answers, row.params, row.metrics, row.run_id)
 
-    def _of_sweep(self, name: str, sweep: RunRow) -> Side:
+    def _of_sweep(self, name: str, sweep: RunRow) -> Subject:
         """Its best configuration, with all of its seeds."""
         best_id = sweep.tags.get("sweep.best_run_id")
         if best_id is None:
@@ -167,16 +169,16 @@ class Sides:
         members = tuple(self.of_run(by_seed[seed]) for seed in sorted(by_seed, key=int))
         settings = " ".join(word for word in best.name.split() if not word.startswith(f"{SEED}="))
         what = f"sweep {sweep.tags[ID_TAG]}, its best{f' ({settings})' if settings else ''}"
-        return Side(name, what, members, sweep.run_id)
+        return Subject(name, what, members, sweep.run_id)
 
     # ---------------------------------------------------------------- models that DVC knows
 
-    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any]) -> Side:
+    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any]) -> Subject:
         if _is_whole(models) and (row := self._run_that_trained(models)):
-            return Side(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+            return Subject(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
         model = _loaded(models)
         params = {key: as_text(value) for key, value in flat(settings).items()}
-        return Side(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
+        return Subject(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
 
     def _run_that_trained(self, models: Path) -> RunRow | None:
         """The newest; rather one that was evaluated."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.comparison.statistics import Interval, over_images
-from pipeline.comparison.subjects import Member, Sides
+from pipeline.comparison.subjects import Member, Subjects
 from pipeline.comparison.verdict import points
 from pipeline.registry.versions import DECISION_TAG, Registry, Version, legal_name
 from pipeline.system.errors import PipelineError
@@ -81,7 +81,7 @@ def put_up(root: Path, run: Run, model_id: str, margin: float, *, appoint: bool)
         if not appoint:
             registry.tag(version, {DECISION_TAG: NOT_PUT_UP}, f"{NOT_PUT_UP}: scored by hand")
             return f"{version}, by hand: pipeline champion {version.number} would make it the champion"
-        decision = _decision(Sides(root, store), row, champion, margin)
+        decision = _decision(Subjects(root, store), row, champion, margin)
         run.tags({"registered": str(version), **decision.tags})
         registry.tag(version, decision.tags, f"{decision.tags[DECISION_TAG]}: {decision.why}")
         if decision.appointed:
@@ -95,7 +95,7 @@ def _finish(registry: Registry, version: Version) -> None:
         registry.appoint(version)
 
 
-def _decision(sides: Sides, row: RunRow, champion: Version | None, margin: float) -> Decision:
+def _decision(sides: Subjects, row: RunRow, champion: Version | None, margin: float) -> Decision:
     if champion is None:
         return Decision(True, "the first, there is no champion to compare it with")
     try:
