@@ -22,6 +22,7 @@ from pipeline.registry.versions import CHAMPION, Registry, Version
 from pipeline.runtime.origin import flat
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.files import parse_yaml, read_json, read_yaml, sha256_of
+from pipeline.system.git import commit_of, git
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
 from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
 
@@ -112,9 +113,9 @@ class Sides:
             return Side(name, f"run {row.run_id[:8]} ({row.name})", (self.of_run(row),), row.run_id)
         if name.endswith(f"@{CHAMPION}"):
             return self.champion(Registry(self.store).resolve(name))
-        if commit := self._commit(name):
+        if commit := commit_of(self.root, name):
             with self._models_of(commit, name) as models:
-                settings = parse_yaml(self._git("show", f"{commit}:params.yaml"))
+                settings = parse_yaml(git(self.root, "show", f"{commit}:params.yaml"))
                 return self._of_models(models, name, f"revision {commit[:8]}", settings)
         raise ConfigError(
             f"{name}: nothing is called so. Expected {WORKSPACE}, a revision of git, a run (its name, or the beginning "
@@ -204,16 +205,6 @@ class Sides:
         )
 
     # ---------------------------------------------------------------- git and DVC
-
-    def _commit(self, name: str) -> str | None:
-        try:
-            return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
-        except (subprocess.CalledProcessError, FileNotFoundError):
-            return None
-
-    def _git(self, *words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True, text=True)
-        return done.stdout
 
     @contextmanager
     def _models_of(self, commit: str, name: str) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_yaml, sha256_of, write_text
+from pipeline.system.git import GitError, git, top_folder
 from pipeline.tracking import PATCH_FILE, RunRow, Store
 
 CONFIG_FILE = "config.yaml"  # artifact: the whole resolved configuration
@@ -64,16 +65,16 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
         raise PipelineError(f"run {row.run_id[:8]} had changes that were too large to keep: {remark}")
     if not (files / CONFIG_FILE).exists():
         raise PipelineError(f"run {row.run_id[:8]} has no {CONFIG_FILE} among its artifacts: it trained nothing")
-    top = Path(_git(project, "rev-parse", "--show-toplevel").strip())
-    _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder))
+    top = top_folder(project)
+    git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), timeout_s=None)
     try:
-        _git(folder, "checkout", "--quiet", "--detach", commit)
-    except PipelineError as error:
+        git(folder, "checkout", "--quiet", "--detach", commit, timeout_s=None)
+    except GitError as error:
         raise PipelineError(
             f"commit {commit[:12]} of run {row.run_id[:8]} is not in this repository. Fetch it: git fetch --all"
         ) from error
     if row.tags.get("git.dirty") == "true":
-        _git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
+        git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
     tree = Tree(folder / project.resolve().relative_to(top), row)
     settle(tree.root, read_yaml(files / CONFIG_FILE))
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
@@ -106,13 +107,6 @@ def fetch_data(tree: Tree) -> str:
         write_text(lock, before)
     tree.run("dvc", "repro", "--quiet", "preprocess")
     return "made anew"
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"git {words[0]}: {done.stderr.strip()}")
-    return done.stdout
 
 
 def digest_of_data(tree: Tree) -> str:
