@@ -182,7 +182,7 @@ class Store:
         """
         dead = []
         for token in locks.tokens(self.root):
-            with suppress(BlockingIOError), locks.locked(self.root / locks.LIVE / token, wait=False):
+            with suppress(locks.LockHeld), locks.locked(self.root / locks.LIVE / token, wait=False):
                 for run in self._search(f"tags.`{LIVE_TAG}` = '{token}' AND attributes.status = 'RUNNING'"):
                     ending = Ending("KILLED", "the process died without ending the run (SIGKILL or power cut)")
                     self._end(run.info.run_id, ending)
