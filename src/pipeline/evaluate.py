@@ -31,7 +31,7 @@ from pipeline.evaluation.page import label_rows, page
 from pipeline.evaluation.robustness import CURVE_COLUMNS, curve_rows
 from pipeline.model.dense import num_weights
 from pipeline.model.portable import Portable, load_model
-from pipeline.registry.gate import put_up
+from pipeline.registry.gate import register_candidate
 from pipeline.runtime.origin import shown
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import evaluation_run, headline, model_id_of, print_summary, record_evaluation
@@ -160,7 +160,7 @@ def main(cfg: EvaluateConfig, places: Places) -> None:
         told = summary(found, places)
         if model_id := model_id_of(run):
             margin = cfg.tracking.champion_margin
-            told["registered"] = put_up(places.root, run, model_id, margin, appoint=places.under_dvc)
+            told["registered"] = register_candidate(places.root, run, model_id, margin, may_promote=places.under_dvc)
         print_summary(Console(soft_wrap=True), headline(found.scores), told, cfg.tracking, run)
 
 

@@ -11,9 +11,9 @@ import pytest
 from faults.copies import assert_same
 from large_server_makers import S3, Postgres, postgres, s3
 from mlflow_server import TrackingServer
-from pipeline.commands.sync import sync_all
 from pipeline.tracking import Store
 from pipeline.tracking import replica as following
+from pipeline.tracking.replica import sync_all
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def test_the_pipeline_and_a_sweep_are_there(
     project.run("dvc", "repro", MLFLOW_TRACKING_URI=server.url)
     on_server = ("tracking=server", f"tracking.server={server.url}")
     project.run(*TRAIN, "-m", *on_server, "seed=0,1,2,3", "trainer.num_epochs=1", "hydra.launcher.n_jobs=4")
-    project.run(sys.executable, "-m", "pipeline.tracking", "sync", MLFLOW_TRACKING_URI=server.url)
+    project.run(sys.executable, "-m", "pipeline", "sync", MLFLOW_TRACKING_URI=server.url)
 
     assert len(project.all_runs()) == 6  # the pipeline's, the sweep's and its four
     assert_same(project.store, server)

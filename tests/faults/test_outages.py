@@ -22,11 +22,10 @@ from mlflow import MlflowClient
 from faults.copies import assert_same
 from lanes import long, number
 from mlflow_server import TrackingServer
-from pipeline.commands.sync import sync_all
 from pipeline.tracking import PARENT_TAG, Store
 from pipeline.tracking import replica as following
 from pipeline.tracking.database import DATABASE
-from pipeline.tracking.replica import SOURCE_RUN
+from pipeline.tracking.replica import SOURCE_RUN, sync_all
 from project_maker import Project
 from tracking.tracking_makers import Serve, make_images
 
@@ -367,18 +366,18 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], said: str, store: Store) 
         pass
     (store.root / "dvc.yaml").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.tracking", "sync", *words], cwd=store.root, capture_output=True, text=True
+        [sys.executable, "-m", "pipeline", "sync", *words], cwd=store.root, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
     *loading, error = done.stderr.splitlines()
-    assert loading == (["tracking: loading MLflow"] if words else [])
-    assert error.startswith(f"tracking: error: {said}")
+    assert loading == (["sync: loading MLflow"] if words else [])
+    assert error.startswith(f"sync: error: {said}")
     assert "secret" not in done.stderr
 
 
 def test_nothing_to_copy_is_said(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").touch()
-    command = [sys.executable, "-m", "pipeline.tracking", "sync", "--server", "http://127.0.0.1:9"]
+    command = [sys.executable, "-m", "pipeline", "sync", "--server", "http://127.0.0.1:9"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert f"There is nothing to copy: {tmp_path / DATABASE} does not exist" in done.stderr

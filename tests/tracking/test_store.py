@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.system.errors import PipelineError
 from pipeline.tracking import MODEL_TAG, Store
-from pipeline.tracking.database import newest_experiment
 
 SCRIPT = Path(__file__).with_name("many_at_once.py")
 Start = Callable[..., subprocess.Popen[str]]
@@ -146,11 +145,11 @@ def test_a_database_copied_without_its_files_is_an_error(store: Store, tmp_path:
 
 
 def test_the_newest_experiment_is_the_one_of_the_newest_run(store: Store) -> None:
-    assert newest_experiment(store.root) is None
+    assert store.newest_experiment() is None
     for name in ("first", "second"):
         with store.run(name, "run"):
             pass
     store.experiment("empty")
-    assert newest_experiment(store.root) == store.experiment("second")
-    assert newest_experiment(store.root, "first") == store.experiment("first")
-    assert newest_experiment(store.root, "unknown") is None
+    assert store.newest_experiment() == store.experiment("second")
+    assert store.newest_experiment("first") == store.experiment("first")
+    assert store.newest_experiment("unknown") is None

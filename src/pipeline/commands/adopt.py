@@ -32,7 +32,7 @@ from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.files import read_json, sha256_of, write_text
 from pipeline.system.startup import load
 from pipeline.tracking import MODEL_TAG, RunRow, Store
-from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
+from pipeline.tracking.lookup import Sweep, find, run_of, sweeps, sweeps_text
 
 CONFIG = Path("conf/config.yaml")
 EXPERIMENT_LINE = re.compile(r"^(  - experiment: )(\S+)", re.MULTILINE)
@@ -64,31 +64,19 @@ class Winner:
         return kept if had == asked else [*kept, f"{THREADS}={had}"]
 
 
-def winner(store: Store, asked: str) -> Winner:
-    """The job that is meant: a run by (the beginning of) its id, or the best of a sweep.
-
-    The best of a sweep with seeds is the best mean, and the job is that of its first seed: not the luckiest.
+def winner(store: Store, name: str) -> Winner:
+    """The job that a name means: a run, or the best of a sweep.
 
     Raises:
-        ConfigError: there is no such sweep or run, or it was no job of a sweep.
+        ConfigError: nothing is called so, or it was no job of a sweep.
     """
-    known = sweeps(store)
-    if sweep := called(known, asked):
-        best = sweep.tags.get("sweep.best_run_id")
-        if best is None:
-            raise ConfigError(f"sweep {asked} has no finished job yet")
-        return Winner(store.row(best), f"the best of sweep {sweep.tags[ID_TAG]} ({sweep.name})")
-    found = [row for row in store.rows(f"tags.`{JOB_TAG}` != ''") if row.run_id.startswith(asked)]
-    if len(found) > 1:
-        raise ConfigError(f"{asked}: {len(found)} jobs begin so: {', '.join(row.run_id for row in found[:5])}")
-    if len(found) == 1:
-        if MODEL_TAG not in found[0].tags:
-            raise ConfigError(
-                f"run {found[0].run_id} is {found[0].status} and left no model, so there is none to promote"
-            )
-        return Winner(found[0], f"job {found[0].tags['sweep.number']} of a sweep, run {found[0].run_id}")
-    newest = newest_in_words(known)
-    raise ConfigError(f"{asked}: no sweep and no job of one begins so. The newest sweeps are: {newest}")
+    target = find(store, name, ("run", "sweep"))
+    row = run_of(store, target)
+    if isinstance(target, Sweep):
+        return Winner(row, f"the best of {target} ({target.row.name})")
+    if JOB_TAG not in row.tags:
+        raise ConfigError(f"{name}: {target} was no job of a sweep. The newest sweeps: {sweeps_text(sweeps(store))}")
+    return Winner(row, f"job {row.tags['sweep.number']} of a sweep, run {row.run_id}")
 
 
 def experiment_text(chosen: Winner, name: str, conf: Path) -> str:

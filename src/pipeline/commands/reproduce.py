@@ -21,12 +21,10 @@ from pipeline.reproduction.environment import environment, same_threads
 from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
 from pipeline.runtime.origin import code_sha256
 from pipeline.runtime.places import project_root
-from pipeline.system.errors import ConfigError
 from pipeline.system.files import read_json, sha256_of
 from pipeline.system.startup import load
 from pipeline.tracking import MODEL_TAG, RunRow, Store
-
-SHORTEST_ID = 6
+from pipeline.tracking.lookup import find_run
 
 
 @dataclass(frozen=True)
@@ -36,21 +34,6 @@ class Check:
     name: str
     same: bool
     words: str
-
-
-def run_called(store: Store, name: str) -> RunRow:
-    """The training that is meant, by (the beginning of) its id or by its name.
-
-    Raises:
-        ConfigError: none or several are called so.
-    """
-    rows = store.rows(f"tags.`{MODEL_TAG}` != ''") if store.exists else []
-    found = [row for row in rows if row.name == name or (len(name) >= SHORTEST_ID and row.run_id.startswith(name))]
-    if len(found) != 1:
-        ids = ", ".join(f"{row.run_id[:8]} ({row.name})" for row in (found or rows)[:5]) or "none"
-        many = f"{len(found)} trainings are called so" if found else "no training that ended is called so"
-        raise ConfigError(f"{name}: {many}: give the beginning of an id. The newest: {ids}")
-    return found[0]
 
 
 def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
@@ -101,14 +84,16 @@ def same_scores(then: Path, row: RunRow, scored: Path) -> Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the beginning of a run's id, or its name")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run (its name, or the beginning of its id), @champion, or a sweep (its best job)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
     root = project_root()
     load("reproduce", "MLflow")
     store, console = Store(root), Console(soft_wrap=True)
-    row = run_called(store, args.run)
+    row = find_run(store, args.run)
     changes = " and its uncommitted changes" if row.tags.get("git.dirty") == "true" else ""
     print(f"run {row.run_id[:8]} ({row.name}) at commit {row.tags.get('git.commit', 'none')[:8]}{changes}", flush=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
@@ -117,11 +102,11 @@ def main(args: argparse.Namespace) -> None:
         for check in reproduce(store, row, tree):
             checks.append(check)
             console.print(f"  {check.name:<13}{'same' if check.same else 'OTHER':<7}{check.words}", highlight=False)
-    if conclude(console, checks):
+    if print_verdict(console, checks):
         sys.exit(1)
 
 
-def conclude(console: Console, checks: Sequence[Check]) -> bool:
+def print_verdict(console: Console, checks: Sequence[Check]) -> bool:
     """Say how it ended. Returns whether anything but the environment differs."""
     first = next((check for check in checks if not check.same and check.name != "environment"), None)
     if first is None:

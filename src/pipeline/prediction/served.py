@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.comparison.subjects import Sides
-from pipeline.registry.versions import CHAMPION, Registry
-from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import MODEL_ID_TAG, Store
+from pipeline.tracking.database import Version
+from pipeline.tracking.lookup import CHAMPION, describe, find, run_of
 
 EXAMPLE = "serving_input_example.json"  # that MLflow writes beside a model: two training images
 
@@ -26,27 +26,23 @@ class Served:
         return self.folder / EXAMPLE
 
 
-def served_model(root: Path, asked: str | None) -> Served:
-    """@champion (also if nothing is asked for), or a run by its name or the beginning of its id.
+def served_model(root: Path, name: str | None) -> Served:
+    """A version (without a name @champion), a run, or the best of a sweep.
 
     Raises:
         ConfigError: nothing is called so, or several things are.
         PipelineError: the run has made no model for MLflow: it has not finished, or is a job of a sweep.
     """
-    store, asked = Store(root), asked or f"@{CHAMPION}"
-    if asked.endswith(f"@{CHAMPION}"):
-        version = Registry(store).resolve(asked)
-        model_id, what = version.model_id, f"{version}, @{CHAMPION}"
-        if model_id is None:
+    store, name = Store(root), name or f"@{CHAMPION}"
+    target = find(store, name, ("version", "run", "sweep"), given=f"model={name}")
+    if isinstance(target, Version):
+        if target.model_id is None:
             raise PipelineError(
-                f"{version} was registered by other means than this project's: serve it with MLflow alone, or choose "
+                f"{target} was registered by other means than this project's: serve it with MLflow alone, or choose "
                 "another: pipeline champion VERSION"
             )
-    else:
-        row = Sides(root, store).run_called(asked)
-        if row is None:
-            raise ConfigError(f"model={asked}: no run is called so. Expected @{CHAMPION}, a run's name, or its id")
-        model_id, what = row.tags.get(MODEL_ID_TAG), f"run {row.run_id[:8]} ({row.name})"
+        return Served(store.model_folder(target.model_id), describe(store, target))
+    model_id, what = run_of(store, target).tags.get(MODEL_ID_TAG), describe(store, target)
     if model_id is None:
         raise PipelineError(
             f"{what} has no model that MLflow can serve (a job of a sweep leaves weights alone). Make its settings the "

@@ -12,9 +12,9 @@ from pipeline.config.overrides import shell_words
 from pipeline.runtime.origin import FOLDER_TAG, WORDS_TAG, shown
 from pipeline.sweeps.command_line import Command, Study, sweep_id
 from pipeline.sweeps.report.wording import TRAIN
-from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.errors import PipelineError
 from pipeline.tracking import Run, RunRow, Store, locked
-from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
+from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, Sweep, find, sweeps, when
 
 BEGINNING = Path(".pipeline", "sweep.lock")
 
@@ -79,15 +79,11 @@ class Parent:
 
 def wanted_parent(store: Store, command: Command) -> RunRow | None:
     """The sweep that `sweep.resume` names: by its id, or the beginning of its parent's run id."""
-    asked = command.cfg.resume
-    if asked is None:
+    name = command.cfg.resume
+    if name is None:
         return None
-    found = sweeps(store)
-    if (row := called(found, asked)) is None:
-        raise ConfigError(
-            f"sweep.resume={asked}: there is no such sweep in mlflow.db. The newest are: {newest_in_words(found)}"
-        )
-    return row
+    target = find(store, name, ("sweep",), given=f"sweep.resume={name}")
+    return target.row if isinstance(target, Sweep) else None
 
 
 def newest(store: Store, identity: str) -> RunRow | None:

@@ -20,11 +20,9 @@ from pipeline.tracking.leaderboard import (
     PARENT_TAG,
     REASON_TAG,
     leaderboard_url,
-    run_url,
 )
-from pipeline.tracking.limits import as_text
 from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
-from pipeline.tracking.run import DatasetRef, Run, RunRow
+from pipeline.tracking.run import DatasetRef, Run, RunRow, as_text
 from pipeline.tracking.store import Store
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
@@ -50,5 +48,4 @@ __all__ = [
     "locked",
     "model_requirements",
     "provenance",
-    "run_url",
 ]

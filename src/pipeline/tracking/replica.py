@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from pipeline.system.errors import PipelineError
 from pipeline.system.locks import locked
-from pipeline.tracking.database import local_path
+from pipeline.tracking.database import all_pages, local_path
 from pipeline.tracking.leaderboard import LIVE_TAG, PARENT_TAG, VIEW_TAG, with_ids
-from pipeline.tracking.limits import METRICS_PER_CALL, PARAMS_PER_CALL, parts
+from pipeline.tracking.run import METRICS_PER_CALL, PARAMS_PER_CALL, batches_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, LoggedModelOutput
     from mlflow.entities import Run as MlflowRun
 
-
-import logging
-import threading
-from collections.abc import Callable
-from contextlib import contextmanager
+    from pipeline.tracking.store import Store
 
 SOURCE_RUN, SOURCE_MODEL = "replica.source_run", "replica.source_model"  # of a copy: the local id
 COPIED = "replica.copied"  # of a local run: which server has all of it, and what "all" was
-OWN = (COPIED, LIVE_TAG)  # mean something to the local store alone
+LOCAL_TAGS = (COPIED, LIVE_TAG)  # mean something to the local store alone
 LOCK = Path(".pipeline", "replica.lock")
 # A request that fails is repeated by the next look at the run, not by the request itself.
 HTTP = {
@@ -53,15 +53,15 @@ def server_from(given: str | None) -> str | None:
     return named if named.startswith(("http://", "https://")) else None
 
 
-def shown(server: str) -> str:
+def without_password(server: str) -> str:
     """Without the password that the address may hold."""
     parts = urlsplit(server)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def reason(error: Exception, server: str) -> str:
+def reason_of(error: Exception, server: str) -> str:
     """Why a server did not answer, in a line, without the password in its address."""
-    text = str(error).replace(server, shown(server))
+    text = str(error).replace(server, without_password(server))
     if inner := re.search(r"\[Errno \d+\] ([\w ]+)|(Read timed out)|(too many \d+ error responses)", text):
         return inner[1] or inner[0]
     return text.partition("\n")[0][:200]
@@ -80,7 +80,7 @@ class Replica:
         for key, value in HTTP.items():
             os.environ.setdefault(key, value)
         self.root, self.local, self.there = root, local, MlflowClient(server, server)
-        self.name = shown(server)
+        self.name = without_password(server)
         self._sent: set[tuple[str, Hashable]] = set()  # (id on the server, what)
         self._ids: dict[str, str] = {}  # of runs and models: local to the server's
 
@@ -157,7 +157,7 @@ class Replica:
         return str(there.experiment_id)
 
     def _tags(self, run: MlflowRun) -> dict[str, str]:
-        tags = {key: value for key, value in run.data.tags.items() if key not in OWN}
+        tags = {key: value for key, value in run.data.tags.items() if key not in LOCAL_TAGS}
         if parent := tags.get(PARENT_TAG):
             tags[PARENT_TAG] = self._run(self.local.get_run(parent))
         return tags
@@ -226,7 +226,7 @@ class Replica:
     def _new(self, to: str, items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
         """The items that were not sent, in parts. A part counts as sent when the caller comes back for the next."""
         left = [item for item in items if (to, item) not in self._sent]
-        for part in parts(left, size):
+        for part in batches_of(left, size):
             yield part
             self._sent.update((to, item) for item in part)
 
@@ -236,18 +236,10 @@ class Replica:
             self._sent.add((to, what))
 
 
-def _runs(client: MlflowClient, condition: str, experiments: Iterable[str] | None = None) -> list[MlflowRun]:
+def _runs(client: MlflowClient, condition: str, experiments: Sequence[str] | None = None) -> list[MlflowRun]:
     if experiments is None:
-        experiments = [found.experiment_id for found in client.search_experiments()]
-    wanted, token = list(experiments), None
-    found: list[MlflowRun] = []
-    while wanted:
-        page = client.search_runs(wanted, condition, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
-    return found
+        experiments = [experiment.experiment_id for experiment in all_pages(client.search_experiments)]
+    return all_pages(client.search_runs, experiments, condition) if experiments else []
 
 
 def _fullest_first(copy: MlflowRun) -> tuple[int, int, str]:
@@ -267,7 +259,7 @@ def _files(root: Path) -> dict[tuple[str, int, int], Path]:
 
 
 def _digest(run: MlflowRun, files: list[Any]) -> str:
-    tags = {key: value for key, value in run.data.tags.items() if key not in OWN}
+    tags = {key: value for key, value in run.data.tags.items() if key not in LOCAL_TAGS}
     inputs = [entry.dataset.digest for entry in _inputs(run)]
     outputs = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
     body = [run.info.status, run.info.end_time, run.data.metrics, run.data.params, tags, files, inputs, outputs]
@@ -277,6 +269,33 @@ def _digest(run: MlflowRun, files: list[Any]) -> str:
 def _same_nan(value: float) -> float | str:
     """NaN is not equal to itself, so as a number it would be sent again and again."""
     return "nan" if value != value else value
+
+
+def sync_all(store: Store, server: str) -> tuple[int, int, int]:
+    """Copy all runs. Returns how many were copied, how many of them are still going, and how many were complete.
+
+    Raises:
+        PipelineError: the server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    replica = Replica(store.root, store.client, server)
+    copied = going = complete = 0
+    try:
+        copies = replica.ids()
+        for row in reversed(store.rows("")):  # oldest first, as they came
+            lost = len(copies.get(row.run_id, [])) != 1
+            if not lost and replica.is_complete(row.run_id):
+                complete += 1
+                continue
+            copied += 1
+            going += not replica.copy(row.run_id, again=lost)
+    except (MlflowException, OSError) as error:
+        raise PipelineError(
+            f"{without_password(server)} does not answer ({reason_of(error, server)}). Copied before: {copied} runs. "
+            "Nothing is lost: start this again when it does"
+        ) from error
+    return copied, going, complete
 
 
 # ---------------------------------------------------------------- a thread that keeps the copy of a run up to date
@@ -293,7 +312,7 @@ class Follower:
     """Copies a run now and then, and once more when it is closed."""
 
     def __init__(self, replica: Callable[[], Replica], run_id: str, server: str) -> None:
-        self.run_id, self.server, self._address = run_id, shown(server), server
+        self.run_id, self.server, self._address = run_id, without_password(server), server
         self.complete, self._replica = False, replica
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="tracking server", daemon=True)
@@ -316,7 +335,7 @@ class Follower:
                 wait_s = PERIOD_S
             except Exception as error:
                 if wait_s <= PERIOD_S:
-                    why = reason(error, self._address)
+                    why = reason_of(error, self._address)
                     log.warning("%s does not answer; the run goes on without it (%s)", self.server, why)
                 wait_s = min(LONGEST_S, 2 * max(wait_s, PERIOD_S))
 

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipeline.system import locks
-from pipeline.system.errors import PipelineError
+from pipeline.system.errors import PipelineError, ProcessLost
 from pipeline.system.signals import Interrupts, Uncut
 from pipeline.tracking.database import (
     DATABASE,
+    RegisteredModel,
+    RunFiles,
+    all_pages,
     artifacts_uri,
     ensure_database,
     local_path,
-    newest_value,
-    run_files,
+    reading,
     sqlite_uri,
-    was_tagged,
-)  # fmt: skip
+)
 from pipeline.tracking.leaderboard import IDLE_TAG, LIVE_TAG, PARENT_TAG, REASON_TAG, experiment_tags, view_tag
 from pipeline.tracking.provenance import source_tags
 from pipeline.tracking.replica import followed, server_from
@@ -35,12 +38,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
-
-
-import signal
-from dataclasses import dataclass
-
-from pipeline.system.errors import ProcessLost
 
 log = logging.getLogger(__name__)
 
@@ -113,18 +110,30 @@ class Store:
 
     def run_exists(self, run_id: str) -> bool:
         """Whether the run is in this store and not deleted."""
-        found = run_files(self.root, run_id) if self.exists else None
-        return found is not None and found[1]
+        files = self._files(run_id)
+        return files is not None and files.is_active
 
     def find_run(self, tag: str, value: str) -> str | None:
         """The newest run, not deleted, that has the tag with this value."""
-        found = self._search(f"tags.`{tag}` = '{value}'")
-        return str(found[0].info.run_id) if found else None
+        rows = self.rows(f"tags.`{tag}` = '{value}'")
+        return rows[0].run_id if rows else None
 
     def was_tagged(self, tag: str, value: str) -> bool:
         """Whether any run, deleted or not, has the tag with this value: quicker than to look which."""
-        _ = self.client
-        return was_tagged(self.root, tag, value)
+        with reading(self.root) as reader:
+            return reader.has_tag(tag, value)
+
+    def newest_experiment(self, name: str | None = None) -> str | None:
+        """Id of the experiment of this name, or of the one with the newest run. None: there is none."""
+        with reading(self.root) as reader:
+            return reader.newest_experiment(name)
+
+    def registered_models(self) -> list[RegisteredModel]:
+        """By name; reading them makes no store."""
+        if not self.exists:
+            return []
+        with reading(self.root) as reader:
+            return reader.registered_models()
 
     def rows(self, condition: str) -> list[RunRow]:
         """The runs that meet MLflow's filter and are not deleted, newest first."""
@@ -138,8 +147,8 @@ class Store:
 
     def found_row(self, run_id: str) -> RunRow | None:
         """None: it is not in this store, or deleted."""
-        found = self._find(run_id)
-        return RunRow.of(found) if found else None
+        run = self._active_run(run_id)
+        return RunRow.of(run) if run else None
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of its files.
@@ -147,15 +156,22 @@ class Store:
         Raises:
             PipelineError: there is no such run.
         """
-        found = run_files(self.root, run_id) if self.exists else None
-        if found is None:
+        files = self._files(run_id)
+        if files is None:
             raise PipelineError(f"{self.root / DATABASE} has no run {run_id}")
-        return found[2]
+        return files.folder
 
-    def name_and_value(self, run_id: str, metric: str) -> tuple[str, float | None] | None:
-        """A run's name and the newest value of one of its metrics; None: it is not in this store, or deleted."""
-        found = run_files(self.root, run_id) if self.exists else None
-        return (found[0], newest_value(self.root, run_id, metric)) if found and found[1] else None
+    def names_and_values(self, run_ids: Iterable[str], metric: str) -> dict[str, tuple[str, float | None]]:
+        """The name of each run and the newest value of one of its metrics; without those that are not in this store."""
+        if not self.exists:
+            return {}
+        with reading(self.root) as reader:
+            files = {run_id: reader.run_files(run_id) for run_id in run_ids}
+            return {
+                run_id: (found.name, reader.metric(run_id, metric))
+                for run_id, found in files.items()
+                if found and found.is_active
+            }
 
     def model_folder(self, model_id: str) -> Path:
         """Of a logged model."""
@@ -228,7 +244,7 @@ class Store:
                 self._end(run.id, Ending("FINISHED"))
 
     def _begin(self, experiment: str, name: str, resume: str | None, tags: dict[str, str]) -> Run:
-        old = self._find(resume) if resume is not None else None
+        old = self._active_run(resume) if resume is not None else None
         if old is not None:
             return self._reopen(old, tags)
         if resume is not None:
@@ -267,27 +283,28 @@ class Store:
         self.client.set_terminated(run_id, ending.status)
         self.client.delete_tag(run_id, LIVE_TAG)
 
-    def _find(self, run_id: str) -> MlflowRun | None:
+    def _files(self, run_id: str) -> RunFiles | None:
+        if not self.exists:
+            return None
+        with reading(self.root) as reader:
+            return reader.run_files(run_id)
+
+    def _active_run(self, run_id: str) -> MlflowRun | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client.get_run(run_id)
+            run = self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return found if found.info.lifecycle_stage == "active" else None
+        return run if run.info.lifecycle_stage == "active" else None
 
     def _search(self, condition: str) -> list[MlflowRun]:
         """Runs that are not deleted, newest first."""
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        experiments = [experiment.experiment_id for experiment in all_pages(self.client.search_experiments)]
         newest_first = ["attributes.start_time DESC"]
-        page = self.client.search_runs(experiments, condition, order_by=newest_first)
-        found = list(page)
-        while page.token:
-            page = self.client.search_runs(experiments, condition, order_by=newest_first, page_token=page.token)
-            found += page
-        return found
+        return all_pages(self.client.search_runs, experiments, condition, order_by=newest_first)
 
     def _new_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException
