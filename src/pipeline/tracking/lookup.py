@@ -1,7 +1,7 @@
 """What a name on the command line means: the one place that answers.
 
-A name is that of a run or the beginning of its id; likewise of a sweep; ``@champion``, ``NAME@ALIAS`` or ``NAME@3`` for a
-version of a registered model; a revision of git; ``workspace``; or a folder with a model. Each command says which of
+A name is that of a run or the beginning of its id; likewise of a sweep; ``@champion``, ``NAME@ALIAS`` or ``NAME@3`` for
+a version of a registered model; a revision of git; ``workspace``; or a folder with a model. Each command says which of
 these it takes.
 """
 
