@@ -17,8 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.reproduction.environment import environment, same_threads
-from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
+from pipeline.reproduction.tree import Tree, build, digest_of_data, environment, fetch_data, thread_variables
 from pipeline.runtime.origin import code_sha256
 from pipeline.runtime.places import project_root
 from pipeline.system.files import read_json, sha256_of
@@ -33,7 +32,7 @@ class Check:
 
     name: str
     same: bool
-    words: str
+    text: str
 
 
 def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
@@ -42,8 +41,8 @@ def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
     yield same_digest("code", row.tags.get("origin.code_sha256"), code_sha256(tree.root))
     how = fetch_data(tree)
     data = same_digest("data", row.tags.get("origin.data_sha256"), digest_of_data(tree))
-    yield Check(data.name, data.same, f"{data.words}; {how}")
-    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=same_threads(row))
+    yield Check(data.name, data.same, f"{data.text}; {how}")
+    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=thread_variables(row))
     again, files = tree.root / "again", store.artifacts(row.run_id)
     weights = same_digest("weights", row.tags[MODEL_TAG], sha256_of(again / "models/model.safetensors"))
     yield weights
@@ -101,18 +100,18 @@ def main(args: argparse.Namespace) -> None:
         checks = []
         for check in reproduce(store, row, tree):
             checks.append(check)
-            console.print(f"  {check.name:<13}{'same' if check.same else 'OTHER':<7}{check.words}", highlight=False)
+            console.print(f"  {check.name:<13}{'same' if check.same else 'OTHER':<7}{check.text}", highlight=False)
     if print_verdict(console, checks):
         sys.exit(1)
 
 
 def print_verdict(console: Console, checks: Sequence[Check]) -> bool:
-    """Say how it ended. Returns whether anything but the environment differs."""
+    """Print how it ended. Returns whether anything but the environment differs."""
     first = next((check for check in checks if not check.same and check.name != "environment"), None)
     if first is None:
         console.print("The run was made again, byte for byte.", style="bold", highlight=False)
         return False
-    console.print(f"Not the same. What differs first: {first.name} ({first.words})", style="bold", highlight=False)
+    console.print(f"Not the same. What differs first: {first.name} ({first.text})", style="bold", highlight=False)
     if not checks[0].same:
-        console.print(f"The environment has changed: {checks[0].words}", highlight=False)
+        console.print(f"The environment has changed: {checks[0].text}", highlight=False)
     return True

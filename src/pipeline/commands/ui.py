@@ -112,8 +112,8 @@ def serve(root: Path, port: int) -> None:
         "--workers": "1",
         "--uvicorn-opts": "--log-level warning",
     }
-    words = [word for option in options.items() for word in option]
-    command = [sys.executable, "-m", "mlflow", "server", *words]
+    arguments = [text for option in options.items() for text in option]
+    command = [sys.executable, "-m", "mlflow", "server", *arguments]
     os.execve(sys.executable, command, {**os.environ, **SLIM})
 
 

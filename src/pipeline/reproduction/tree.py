@@ -1,4 +1,4 @@
-"""The project as it was when a run began: its commit, its uncommitted changes, its settings, its data."""
+"""The project as it was when a run began: commit, uncommitted changes, settings, data, environment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
+from pipeline.runtime.origin import PROCESSED, THREADS_TAG
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_yaml, sha256_of, write_text
 from pipeline.system.git import GitError, git, top_folder
-from pipeline.tracking import PATCH_FILE, RunRow, Store
+from pipeline.tracking import PATCH_FILE, RunRow, Store, provenance
 
 CONFIG_FILE = "config.yaml"  # artifact: the whole resolved configuration
-PROCESSED = "data/processed"
-HERE = ("DVC_", "GIT_", "MLFLOW_", "PYTHON")  # what would lead the tree's commands back to this project
+LEFT_OUT = ("DVC_", "GIT_", "MLFLOW_", "PYTHON")  # variables that would lead the tree's commands back to this project
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Tree:
         """A command's output, with these environment variables too; None: it failed and that was to be expected.
 
         Raises:
-            PipelineError: it failed; with the end of what it said.
+            PipelineError: it failed; with the end of its output.
         """
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(HERE)}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
         environment |= {"PYTHONPATH": str(self.root / "src"), **(variables or {})}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
             return done.stdout
         if missing_ok:
             return None
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{said}")
+        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{output}")
 
-    def python(self, *words: str, variables: Mapping[str, str] | None = None) -> str | None:
-        return self.run(sys.executable, *words, variables=variables)
+    def python(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str | None:
+        return self.run(sys.executable, *arguments, variables=variables)
 
 
 def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
@@ -76,20 +76,20 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
     if row.tags.get("git.dirty") == "true":
         git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
     tree = Tree(folder / project.resolve().relative_to(top), row)
-    settle(tree.root, read_yaml(files / CONFIG_FILE))
+    write_config(tree.root, read_yaml(files / CONFIG_FILE))
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
     tree.run("dvc", "cache", "dir", "--local", cache.stdout.strip())
     return tree
 
 
-def settle(root: Path, config: Mapping[str, Any]) -> None:
-    """Make conf/ compose to these settings, whatever groups it had; where the run was filed is no setting."""
+def write_config(root: Path, config: Mapping[str, Any]) -> None:
+    """Make conf/ compose to these settings, whatever groups it had; where the run was recorded is no setting."""
     conf = root / "conf"
-    own = {
+    kept = {
         name: read_yaml(conf / name / f"{choice}.yaml")
         for name, choice in (("tracking", "local"), ("sweep", "default"))
     }
-    whole = {"defaults": ["_self_"], **config, **own, "hydra": read_yaml(conf / CONFIG_FILE).get("hydra", {})}
+    whole = {"defaults": ["_self_"], **config, **kept, "hydra": read_yaml(conf / CONFIG_FILE).get("hydra", {})}
     write_text(conf / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
 
 
@@ -111,3 +111,23 @@ def fetch_data(tree: Tree) -> str:
 
 def digest_of_data(tree: Tree) -> str:
     return sha256_of(tree.root / PROCESSED / "data_card.json")
+
+
+def environment(row: RunRow, root: Path) -> tuple[bool, str]:
+    """Versions, processor and threads, then and now: whether they are the same, and in words.
+
+    Others need not give other bits.
+    """
+    now = provenance(root).tags
+    names = [name for name in row.tags if name.startswith("version.") or name == "machine.cpu"]
+    changed = [name for name in names if now.get(name) != row.tags[name]]
+    other = [f"{name.partition('.')[2]} {row.tags[name]}, now {now.get(name)}" for name in changed]
+    threads, cores = int(row.tags.get(THREADS_TAG, 1)), os.cpu_count() or 1
+    if threads > cores:
+        other.append(f"threads {threads}, now {cores}")
+    return not other, "; ".join(other) or "the same versions and processor"
+
+
+def thread_variables(row: RunRow) -> dict[str, str]:
+    """Environment variables with which a training has as many threads as the run had."""
+    return {"OMP_NUM_THREADS": row.tags[THREADS_TAG]} if THREADS_TAG in row.tags else {}

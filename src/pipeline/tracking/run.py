@@ -68,7 +68,7 @@ class Run:
         self.client = client
         self.id = run_id
         self.resumed = resumed
-        self._known: dict[str, set[int]] = {}  # key -> steps that a resumed run has already
+        self._logged_steps: dict[str, set[int]] = {}  # key -> steps that a resumed run has already
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings: dotted names to scalars or lists of scalars, written as JSON (strings as they are).
@@ -117,11 +117,11 @@ class Run:
         """The description that the UI shows above the run, as Markdown, headline first."""
         self.tags({NOTE_TAG: f"**{headline}**\n\n{body}".strip()})
 
-    def provenance(self, found: Provenance) -> None:
+    def provenance(self, origin: Provenance) -> None:
         """Record where the run comes from; uncommitted changes become the artifact ``code/uncommitted.patch``."""
-        self.tags(found.tags)
-        if found.patch:
-            self.text(found.patch, PATCH_FILE)
+        self.tags(origin.tags)
+        if origin.patch:
+            self.text(origin.patch, PATCH_FILE)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> DatasetRef:
         """Record which data was used, and as what (``context``: training, validation, test).
@@ -164,10 +164,10 @@ class Run:
         """
         rows = [[table_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
         self.json({"columns": list(columns), "data": rows}, artifact_file)
-        shown = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
+        tables = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
         entry = {"path": artifact_file, "type": "table"}
-        if entry not in shown:
-            self.tags({TABLES_TAG: json.dumps([*shown, entry])})
+        if entry not in tables:
+            self.tags({TABLES_TAG: json.dumps([*tables, entry])})
 
     def model(
         self,
@@ -211,9 +211,9 @@ class Run:
 
     def _is_new(self, key: str, step: int) -> bool:
         """Whether the step has no point yet: an epoch that was logged but not saved is trained, and logged, again."""
-        if key not in self._known:
-            self._known[key] = {point.step for point in self.client.get_metric_history(self.id, key)}
-        return step not in self._known[key]
+        if key not in self._logged_steps:
+            self._logged_steps[key] = {point.step for point in self.client.get_metric_history(self.id, key)}
+        return step not in self._logged_steps[key]
 
 
 # ---------------------------------------------------------------- values as MLflow can hold them

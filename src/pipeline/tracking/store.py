@@ -85,17 +85,17 @@ class Store:
         Raises:
             PipelineError: the experiment was deleted; the message gives the command that restores it.
         """
-        found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
-        if found.lifecycle_stage != "active":
-            restore = _mlflow("experiments", "restore", "--experiment-id", found.experiment_id)
+        experiment = self.client.get_experiment_by_name(name) or self._new_experiment(name)
+        if experiment.lifecycle_stage != "active":
+            restore = _mlflow("experiments", "restore", "--experiment-id", experiment.experiment_id)
             raise PipelineError(
                 f"Experiment {name!r} was deleted from {self.root / DATABASE}, so no run can be added to it. "
                 f"Choose another name, or restore it: MLFLOW_TRACKING_URI={shlex.quote(self.uri)} {restore}"
             )
         for key, value in experiment_tags(name).items():
-            if key not in found.tags:
-                self.client.set_experiment_tag(found.experiment_id, key, value)
-        return str(found.experiment_id)
+            if key not in experiment.tags:
+                self.client.set_experiment_tag(experiment.experiment_id, key, value)
+        return str(experiment.experiment_id)
 
     def save_sweep_view(self, parent: str, identity: str, keys: Sequence[str], metric: str, *, ascending: bool) -> None:
         """A table of a sweep's jobs in the UI's menu of views, best first: what was swept, and what came out."""
@@ -125,8 +125,12 @@ class Store:
 
     def newest_experiment(self, name: str | None = None) -> str | None:
         """Id of the experiment of this name, or of the one with the newest run. None: there is none."""
-        with reading(self.root) as reader:
-            return reader.newest_experiment(name)
+        if name is not None:
+            experiment = self.client.get_experiment_by_name(name)
+            return str(experiment.experiment_id) if experiment and experiment.lifecycle_stage == "active" else None
+        ids = [experiment.experiment_id for experiment in all_pages(self.client.search_experiments)]
+        newest = self.client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+        return str(newest[0].info.experiment_id) if newest else None
 
     def registered_models(self) -> list[RegisteredModel]:
         """By name; reading them makes no store."""
@@ -166,11 +170,10 @@ class Store:
         if not self.exists:
             return {}
         with reading(self.root) as reader:
-            files = {run_id: reader.run_files(run_id) for run_id in run_ids}
             return {
-                run_id: (found.name, reader.metric(run_id, metric))
-                for run_id, found in files.items()
-                if found and found.is_active
+                run_id: (run.name, reader.metric(run_id, metric))
+                for run_id in run_ids
+                if (run := reader.run_files(run_id)) and run.is_active
             }
 
     def model_folder(self, model_id: str) -> Path:

@@ -84,7 +84,7 @@ def known_values(cfg: TrainConfig, places: Places) -> float | tuple[float, ...] 
     if cfg.sweep.parent is None:
         return None
     row = filed_jobs(Store(places.root), cfg.sweep.parent).get(origin_of(cfg, places).key)
-    return values_before(row, places.record, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
+    return values_before(row, places.resolved, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
 
 
 def record_failure(store: Store, job: Job, reason: str) -> None:
