@@ -170,9 +170,9 @@ class Replica:
             self.remote.log_batch(copy_id, tags=[RunTag(key, value) for _, key, value in batch])
         history = (point for key in run.data.metrics for point in self.local.get_metric_history(run.info.run_id, key))
         points = [(point.key, _same_nan(point.value), point.timestamp, point.step) for point in history]
-        for batch in self._new(copy_id, points, METRICS_PER_CALL):
+        for new_points in self._new(copy_id, points, METRICS_PER_CALL):
             self.remote.log_batch(
-                copy_id, metrics=[Metric(key, float(value), at, step) for key, value, at, step in batch]
+                copy_id, metrics=[Metric(key, float(value), at, step) for key, value, at, step in new_points]
             )
         self._view(copy_id, run)
 
