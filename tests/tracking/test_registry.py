@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -169,6 +170,17 @@ def test_a_store_of_another_version_of_mlflow_answers_with_one_warning(
         f"{store.root / 'mlflow.db'} has tables of another version of MLflow (dc11669786a5): it is read by MLflow, "
         "more slowly."
     ]
+
+
+def test_a_store_that_mlflow_refuses_too_is_one_error(tmp_path: Path, empty_database: Path) -> None:
+    """Its Alembic revision is neither the one of the SQL here nor the one of the installed MLflow."""
+    registry = Registry(Store(tmp_path))
+    (tmp_path / "mlflow_artifacts").mkdir()
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'f5a4f2784254'")
+    with pytest.raises(PipelineError, match=r"MLflow cannot open .*mlflow\.db: .*\n.*mlflow db upgrade sqlite"):
+        registry.names()
 
 
 def test_decisions_of_older_databases_are_read() -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -188,10 +190,7 @@ class _ClientReader:
     """The same by MLflow's public client: slower, and right whatever the tables are."""
 
     def __init__(self, root: Path) -> None:
-        from mlflow import MlflowClient
-
-        uri = sqlite_uri(root / DATABASE)
-        self.client: Any = MlflowClient(uri, uri)
+        self.client = open_client(root)
 
     def registered_models(self) -> list[RegisteredModel]:
         models = sorted(all_pages(self.client.search_registered_models), key=lambda model: str(model.name))
@@ -239,6 +238,30 @@ class _ClientReader:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
+
+
+def open_client(root: Path) -> Any:
+    """MLflow's client for the database.
+
+    Raises:
+        PipelineError: MLflow refuses it, as one that another version of MLflow wrote.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = sqlite_uri(root / DATABASE)
+    try:
+        return MlflowClient(uri, uri)
+    except MlflowException as error:
+        raise PipelineError(
+            f"MLflow cannot open {root / DATABASE}: {error}\n"
+            f"If another version of MLflow wrote it, copy the file, then run: {mlflow_command('db', 'upgrade', uri)}"
+        ) from error
+
+
+def mlflow_command(*arguments: str) -> str:
+    """For a shell."""
+    return shlex.join([sys.executable, "-m", "mlflow", *arguments])
 
 
 def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:

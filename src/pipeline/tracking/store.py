@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,8 @@ from pipeline.tracking.database import (
     artifacts_uri,
     ensure_database,
     local_path,
+    mlflow_command,
+    open_client,
     reading,
     sqlite_uri,
 )
@@ -67,17 +68,8 @@ class Store:
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client for this store, which is made first if there is none."""
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
         ensure_database(self.root)
-        try:
-            return cast("MlflowClient", Uncut(MlflowClient(self.uri, self.uri)))
-        except MlflowException as error:
-            raise PipelineError(
-                f"MLflow cannot open {self.root / DATABASE}: {error}\n"
-                f"If another version of MLflow wrote it, copy the file, then run: {_mlflow('db', 'upgrade', self.uri)}"
-            ) from error
+        return cast("MlflowClient", Uncut(open_client(self.root)))
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, which is made if missing. What people edited in the UI stays as they left it.
@@ -87,7 +79,7 @@ class Store:
         """
         experiment = self.client.get_experiment_by_name(name) or self._new_experiment(name)
         if experiment.lifecycle_stage != "active":
-            restore = _mlflow("experiments", "restore", "--experiment-id", experiment.experiment_id)
+            restore = mlflow_command("experiments", "restore", "--experiment-id", experiment.experiment_id)
             raise PipelineError(
                 f"Experiment {name!r} was deleted from {self.root / DATABASE}, so no run can be added to it. "
                 f"Choose another name, or restore it: MLFLOW_TRACKING_URI={shlex.quote(self.uri)} {restore}"
@@ -319,10 +311,6 @@ class Store:
             if first := self.client.get_experiment_by_name(name):  # made by another process in the meantime
                 return first
             raise PipelineError(f"MLflow refuses to make an experiment called {name!r}: {error}") from error
-
-
-def _mlflow(*words: str) -> str:
-    return shlex.join([sys.executable, "-m", "mlflow", *words])
 
 
 # ---------------------------------------------------------------- the status that an exception gives a run
