@@ -10,7 +10,9 @@ bar, with its compilation, which each process pays anew; so the epochs after the
 
 from __future__ import annotations
 
-import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
+from pipeline.system.startup import set_thread_environment  # isort: skip
+
+set_thread_environment()  # isort: split
 
 import json
 import os
@@ -33,7 +35,7 @@ from scipy.stats import ttest_ind
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.processed import load_split
-from pipeline.model.portable import load_model, predict_log_probabilities
+from pipeline.model.portable import load_model
 from pipeline.train import train
 
 QUIET = Console(quiet=True)
@@ -63,7 +65,7 @@ def trained(processed: Path, cfg: TrainConfig) -> Result:
         )  # fmt: skip
         model = load_model(Path(out) / "models")
     test = load_split(processed, "test")
-    right = int((predict_log_probabilities(model, test.images).argmax(1) == test.labels).sum())
+    right = int((model.predict_log_proba(test.images).argmax(1) == test.labels).sum())
     versions = f"torch {torch.__version__}, pytorch-lightning {pytorch_lightning.__version__}"
     return Result(right, len(test.labels), done.fit.fit_s, epochs_s, versions)
 

@@ -9,7 +9,9 @@ book_seeds.py.
 
 from __future__ import annotations
 
-import pipeline  # isort: skip  # noqa: F401  before torch: it decides how torch's threads wait
+from pipeline.system.startup import set_thread_environment  # isort: skip
+
+set_thread_environment()  # isort: split
 
 import statistics
 from collections.abc import Sequence

@@ -25,9 +25,10 @@ HERE = Path(__file__).parent
 IMPORTS = "import torch, pytorch_lightning, mlflow"
 FIRST_STEP = """
 import os, sys, time
-import pipeline
+from pipeline.system.startup import set_thread_environment
+set_thread_environment()
 from pipeline.training.module import Classifier
-from pipeline.train import main
+from pipeline.cli import dispatch
 step = Classifier.training_step
 def first(self, chunk, index):
     step(self, chunk, index)
@@ -35,7 +36,7 @@ def first(self, chunk, index):
     os._exit(0)
 Classifier.training_step = first
 sys.argv = ["train", "trainer.num_epochs=1"]
-main()
+dispatch("train")
 """
 
 

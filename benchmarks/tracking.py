@@ -61,8 +61,8 @@ class Stopwatch:
 def jobs(num_jobs: int, words: list[str]) -> None:
     """Runs in a process of its own: prints each job's seconds and those of its tracking."""
     from pipeline import train
+    from pipeline.cli import dispatch
     from pipeline.tracking import Run
-    from pipeline.train import main as train_main
 
     tracking, found = Stopwatch(), []
     opened, tracked = train.training_run, train.train_tracked
@@ -88,7 +88,7 @@ def jobs(num_jobs: int, words: list[str]) -> None:
     train.record_training = tracking.watched(train.record_training)
     Run.metrics, Run.metric_points = tracking.watched(Run.metrics), tracking.watched(Run.metric_points)  # type: ignore[method-assign]
     sys.argv = ["train", "-m", *words, f"seed=range({num_jobs})", "hydra/launcher=basic"]
-    train_main()
+    dispatch("train")
     print(f"\n{json.dumps(found)}")
 
 

@@ -18,7 +18,7 @@ from pipeline.data.processed import load_split
 from pipeline.download import download
 from pipeline.evaluate import evaluate
 from pipeline.model.dense import DenseNetwork
-from pipeline.model.portable import BATCH, load_model, save_model
+from pipeline.model.portable import PREDICT_BATCH, load_model, save_model
 from pipeline.preprocess import preprocess
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import read_json, sha256_of
@@ -130,7 +130,7 @@ def test_the_same_evaluation_has_the_same_bytes(made: tuple[Path, Path], out: Pa
 # ---------------------------------------------------------------- every sample once
 
 
-@pytest.mark.parametrize("num_test", [1, BATCH - 1, BATCH, BATCH + 1])
+@pytest.mark.parametrize("num_test", [1, PREDICT_BATCH - 1, PREDICT_BATCH, PREDICT_BATCH + 1])
 def test_every_test_sample_is_scored_exactly_once(num_test: int, tmp_path: Path) -> None:
     """Around the size of a batch, and in the order in which they lie: row n is the answer to image n alone."""
     processed, models = make(tmp_path, num_test)

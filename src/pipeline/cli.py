@@ -94,7 +94,6 @@ def _stage(name: str) -> None:
         _module(name).main()
         return
     from pipeline.runtime.stage_runner import run_stage
-    from pipeline.sweeps.command_line import sweep
 
     def work() -> Callable[..., Any]:
         if name in PACKAGES:
@@ -102,7 +101,12 @@ def _stage(name: str) -> None:
         function: Callable[..., Any] = _module(name).main
         return function
 
-    run_stage(name, work, partial(sweep, work=work) if name == "train" else None)
+    if name != "train":
+        run_stage(name, work)
+        return
+    from pipeline.sweeps.command_line import sweep
+
+    run_stage(name, work, partial(sweep, work=work))
 
 
 def _module(name: str) -> ModuleType:

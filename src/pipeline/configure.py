@@ -1,9 +1,9 @@
 """conf/ → params.yaml: composed, resolved and checked, so that plain `dvc repro` follows every edit of conf/.
 
-data/own.json says in which state a person's own data is, so that download runs when that has changed.
+data/own.json has the state of a person's own data, so that download runs when that has changed.
 
 Under `dvc exp run` DVC itself has just composed params.yaml, with the -S overrides in it; then it is only checked,
-and what differs from conf/ is said.
+and what differs from conf/ is printed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Config
-from pipeline.data.user_data import OWN, own_data
+from pipeline.data.user_data import STATE_FILE, user_data_state
 from pipeline.runtime.places import project_root
 from pipeline.system.files import atomic_file, write_json, write_text
 
@@ -41,21 +41,21 @@ def configure(conf: Path, params: Path, *, composed_by_dvc: bool) -> list[str]:
         validate(Config, now)
         before = parse(params.read_text(encoding="utf-8")) if params.exists() else now
         write_text(params, text)
-        return [f"{setting}, was {old}" for setting, old in _differences(now, before)] + _left_data(now, before)
-    found = parse(params.read_text(encoding="utf-8"))
-    validate(Config, found)
-    return [f"{setting}, in conf/ {value}" for setting, value in _differences(found, parse(text))]
+        return [f"{setting}, was {old}" for setting, old in _differences(now, before)] + _dropped_data(now, before)
+    params_of_dvc = parse(params.read_text(encoding="utf-8"))
+    validate(Config, params_of_dvc)
+    return [f"{setting}, in conf/ {value}" for setting, value in _differences(params_of_dvc, parse(text))]
 
 
-def _left_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+def _dropped_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """How to come back to one's own data, where it was given as overrides that are gone now."""
-    own = before.get("data", {})
-    path = own.get("path")
+    data = before.get("data", {})
+    path = data.get("path")
     if path in (None, now["data"]["path"]):
         return []
     return [
         f"conf/ does not name {path}, so it is the data no more. To train on it, repeat `dvc exp run "
-        f"-S data={own['kind']} -S data.path={path} …`, or name it in conf/ (docs/data.md, What stays)"
+        f"-S data={data['kind']} -S data.path={path} …`, or name it in conf/ (docs/data.md, What stays)"
     ]
 
 
@@ -83,12 +83,12 @@ def main() -> None:
     settle()
     with explained("configure"):
         params = Path("params.yaml")
-        with atomic_file(params) as new, atomic_file(Path(OWN)) as own:
+        with atomic_file(params) as new, atomic_file(Path(STATE_FILE)) as state:
             if params.exists():
                 shutil.copyfile(params, new)
             differences = configure(Path("conf"), new, composed_by_dvc="DVC_EXP_NAME" in os.environ)
             path = parse(new.read_text(encoding="utf-8"))["data"]["path"]
-            write_json(own, own_data(path, project_root()))
+            write_json(state, user_data_state(path, project_root()))
         for difference in differences:
             print(f"configure: {difference}")
 

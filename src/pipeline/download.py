@@ -6,16 +6,16 @@ import os
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.schema import DownloadConfig, DownloadView
+from pipeline.config.schema import DownloadConfig, DownloadView, Kind
 from pipeline.data.idx import write_package_data
-from pipeline.data.images import pack_images
 from pipeline.data.published import TIMEOUT_S, Published
-from pipeline.data.source import RawFile, RawNote
-from pipeline.data.tables import copy_table
+from pipeline.data.source import Format, RawFile, RawNote
 from pipeline.runtime.places import Places
 from pipeline.system.errors import DataContractError
 from pipeline.system.files import atomic_folder
 from pipeline.system.locks import locked
+
+FORMATS: dict[Kind, Format] = {"package": "idx", "idx": "idx", "image_folder": "image_folder", "table": "table"}
 
 
 def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeout_s: float = TIMEOUT_S) -> None:
@@ -38,31 +38,36 @@ def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeo
     """
     waiting = partial(print, "download: waiting for another process that downloads", flush=True)
     with locked(root / ".pipeline" / "download.lock", on_wait=waiting), atomic_folder(out) as new:
-        if cfg.kind == "package":
-            note = RawNote(cfg.name, cfg.kind, "idx", write_package_data(new))
-        elif cfg.kind == "idx":
-            note = RawNote(cfg.name, cfg.kind, "idx", Published(cfg, root, mirror, timeout_s).write(new))
-        elif cfg.kind == "image_folder":
-            note = RawNote(cfg.name, cfg.kind, "image_folder", _pack(_own_path(cfg, root), new))
-        else:
-            note = RawNote(cfg.name, cfg.kind, "table", copy_table(_own_path(cfg, root), new))
-        note.write(new)
-    num_bytes = sum(file.bytes for file in note.files.values())
-    print(f"download: {cfg.name}, {', '.join(file.file for file in note.files.values())}, {num_bytes / 1e6:.1f} MB")
+        match cfg.kind:
+            case "package":
+                files = write_package_data(new)
+            case "idx":
+                files = Published(cfg, root, mirror, timeout_s).write(new)
+            case "image_folder":
+                files = _pack_folder(_user_path(cfg, root), new)
+            case "table":
+                from pipeline.data.tables import copy_table  # with it comes pyarrow
+
+                files = copy_table(_user_path(cfg, root), new)
+        RawNote(cfg.name, cfg.kind, FORMATS[cfg.kind], files).write(new)
+    num_bytes = sum(file.bytes for file in files.values())
+    print(f"download: {cfg.name}, {', '.join(file.file for file in files.values())}, {num_bytes / 1e6:.1f} MB")
 
 
-def _own_path(cfg: DownloadView, root: Path) -> Path:
+def _user_path(cfg: DownloadView, root: Path) -> Path:
     """data.path, relative to the project."""
     if cfg.path is None:
         raise DataContractError(f"data.path is null: give the {cfg.kind} of your own as data.path=…")
     return root / Path(cfg.path).expanduser()
 
 
-def _pack(folder: Path, out: Path) -> dict[str, RawFile]:
-    """Pack a folder of images and tell what was found and what was left out."""
+def _pack_folder(folder: Path, out: Path) -> dict[str, RawFile]:
+    """Pack a folder of images; print what it holds and what was left out."""
+    from pipeline.data.images import pack_images  # with it comes Pillow
+
     packed = pack_images(folder, out)
-    found = " and ".join(f"{count:,} images in {part}" for part, count in packed.num_images.items())
-    print(f"download: {found}, {len(packed.classes)} classes")
+    counts = " and ".join(f"{count:,} images in {part}" for part, count in packed.num_images.items())
+    print(f"download: {counts}, {len(packed.classes)} classes")
     if packed.ignored:
         print("download: ignored " + ", ".join(f"{count:,} {what}" for what, count in sorted(packed.ignored.items())))
     return {"images": packed.file}

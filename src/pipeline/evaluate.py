@@ -30,7 +30,7 @@ from pipeline.evaluation.findings import Findings, findings
 from pipeline.evaluation.page import label_rows, page
 from pipeline.evaluation.robustness import CURVE_COLUMNS, curve_rows
 from pipeline.model.dense import num_weights
-from pipeline.model.portable import Portable, load_model
+from pipeline.model.portable import TrainedModel, load_model
 from pipeline.registry.gate import register_candidate
 from pipeline.runtime.origin import shown
 from pipeline.runtime.places import Places
@@ -70,7 +70,7 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
     return found
 
 
-def require_same_data(model: Portable, data_sha256: str, data_name: str, models: Path) -> None:
+def require_same_data(model: TrainedModel, data_sha256: str, data_name: str, models: Path) -> None:
     """Refuse to score a model on data that was split otherwise: its test images may be among those it learned from."""
     if model.training["data_sha256"] != data_sha256:
         raise PipelineError(
@@ -80,7 +80,7 @@ def require_same_data(model: Portable, data_sha256: str, data_name: str, models:
         )
 
 
-def _write_predictions(folder: Path, found: Findings, card: DataCard, model: Portable) -> None:
+def _write_predictions(folder: Path, found: Findings, card: DataCard, model: TrainedModel) -> None:
     """Enough to compare two models on the same images later, and to know that they are the same."""
     np.save(folder / "log_probabilities.npy", found.log_probabilities)
     np.save(folder / "labels.npy", found.labels)
@@ -116,7 +116,7 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[list[Any]]) -> None
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
-def _draw(folder: Path, found: Findings, model: Portable, history: Path | None) -> None:
+def _draw(folder: Path, found: Findings, model: TrainedModel, history: Path | None) -> None:
     drawn = {
         "confusion_matrix": figures.confusion_matrix(found.counts, found.classes),
         "reliability": figures.reliability_diagram(found.bins),
@@ -137,7 +137,7 @@ def _read_history(path: Path) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
-def facts(model: Portable, card: DataCard) -> dict[str, str]:
+def facts(model: TrainedModel, card: DataCard) -> dict[str, str]:
     """What was scored on what, for the page."""
     widths = " → ".join(map(str, [math.prod(model.input.shape), *model.network.units, len(model.classes)]))
     return {

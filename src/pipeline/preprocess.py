@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.config.schema import DeformConfig, PreprocessConfig, PreprocessData
 from pipeline.data.augmentation import expand, expanded_facts
 from pipeline.data.card import DataCard, suspicions
 from pipeline.data.idx import source_from_idx
-from pipeline.data.source import Labels, RawNote, Source
-from pipeline.data.splits import held_out
-from pipeline.data.user_data import look_again
-from pipeline.data.write import SPLITS, Assignment, require_room, scaling_of, write_splits
+from pipeline.data.source import RawNote, Source
+from pipeline.data.splits import assign_splits, require_room, scaling_of, write_splits
+from pipeline.data.user_data import recheck_user_data
 from pipeline.runtime.places import Places
 from pipeline.system.errors import DataContractError
 from pipeline.system.files import atomic_folder
@@ -39,15 +36,16 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
         raise DataContractError(
             f"{raw} holds {note.name}, but data.name={cfg.data.name}. Run: dvc repro, or with data={note.name}"
         )
-    source = _open_source(raw, note, cfg.data)
+    deform = cfg.expand if isinstance(cfg.expand, DeformConfig) else None
+    source = open_source(raw, note, cfg.data)
     assignment = assign_splits(source, cfg.data)
-    require_room(out, source, assignment, cfg.expand.copies if isinstance(cfg.expand, DeformConfig) else 0)
+    require_room(out, source, assignment, deform.copies if deform else 0)
     with atomic_folder(out) as new:
         splits, duplicates = write_splits(new, source, assignment)
-        odd = suspicions(splits, duplicates)
+        oddities = suspicions(splits, duplicates)
         expansion = None
-        if isinstance(cfg.expand, DeformConfig):
-            expansion = expand(new / "train", cfg.expand)
+        if deform:
+            expansion = expand(new / "train", deform)
             splits["train"] = expanded_facts(splits["train"], new / "train", expansion)
         card = DataCard(
             name=note.name,
@@ -61,14 +59,14 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
             expansion=expansion,
             duplicates=duplicates,
             made_with=cfg.model_dump(mode="json"),
-            suspicions=odd,
+            suspicions=oddities,
         )
         card.write(new / "data_card.json")
     print(summary(card))
     return card
 
 
-def _open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
+def open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     """The reader for what lies in raw; Pillow and pyarrow are imported only where they are needed."""
     if note.format == "image_folder":
         from pipeline.data.images import source_from_images
@@ -79,42 +77,6 @@ def _open_source(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
 
         return source_from_table(raw, note, cfg)
     return source_from_idx(raw, note, cfg)
-
-
-def assign_splits(source: Source, cfg: PreprocessData) -> Assignment:
-    """Say for each sample to which split it goes. Decided by labels, fractions and cfg.split_seed alone.
-
-    Where the data has a test set that is the test split; else it is held out first, and validation from the rest.
-
-    Raises:
-        DataContractError: too few samples of a class, or a test set is neither there nor asked for.
-    """
-    part = "all" if "all" in source.parts else "train"
-    labels = source.parts[part].labels
-    where = np.full(len(labels), SPLITS.index("train"), dtype=np.int8)
-    rng = np.random.default_rng(cfg.split_seed)
-    fractions = {"test": cfg.test_fraction if part == "all" else 0, "validation": cfg.validation_fraction}
-    if part == "all" and not cfg.test_fraction:
-        raise DataContractError("the data has no test set: give data.test_fraction=0.2 to hold one out.")
-    for split, fraction in fractions.items():
-        if fraction:
-            rest = np.flatnonzero(where == SPLITS.index("train"))
-            mask = held_out(labels[rest], source.classes, fraction, rng, split)
-            where[rest[mask]] = SPLITS.index(split)
-    _check_every_class(labels[where == SPLITS.index("train")], source.classes)
-    if part == "all":
-        return {"all": where}
-    return {"train": where, "test": np.full(len(source.parts["test"].labels), SPLITS.index("test"), dtype=np.int8)}
-
-
-def _check_every_class(train_labels: Labels, classes: tuple[str, ...]) -> None:
-    counts = np.bincount(train_labels, minlength=len(classes))
-    lacking = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if lacking:
-        raise DataContractError(
-            f"expected samples of each of the {len(classes)} classes to train on, found none of "
-            f"{', '.join(map(repr, lacking))}. Give some, or leave the class out of data.classes."
-        )
 
 
 def summary(card: DataCard) -> str:
@@ -139,7 +101,7 @@ def main(cfg: PreprocessConfig, places: Places) -> None:
     try:
         preprocess(places.inputs / "data/raw", places.out / "data/processed", cfg)
     except DataContractError:
-        look_again(places.root)  # at what its owner will have repaired
+        recheck_user_data(places.root)  # at what its owner will have repaired
         raise
 
 

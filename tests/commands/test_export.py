@@ -13,7 +13,7 @@ import torch
 
 from config.config_makers import train_config
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import Portable
+from pipeline.model.portable import TrainedModel
 from pipeline.prediction.onnx import TOLERANCE, export
 from pipeline.system.errors import PipelineError
 
@@ -21,10 +21,10 @@ PIXELS = InputSpec((28, 28), "uint8", 0.0, 255.0)
 ROWS = InputSpec((3,), "float32", (1.0, -2.0, 0.0), (2.0, 0.5, 1e3))
 
 
-def untrained(spec: InputSpec, **changes: Any) -> Portable:
+def untrained(spec: InputSpec, **changes: Any) -> TrainedModel:
     torch.manual_seed(0)
     cfg = train_config({"model.units": [16], **{f"model.{key}": value for key, value in changes.items()}}).model
-    return Portable(DenseNetwork(cfg, spec, 4).eval(), ["a", "b", "c", "d"], spec, "0" * 64, {})
+    return TrainedModel(DenseNetwork(cfg, spec, 4).eval(), ["a", "b", "c", "d"], spec, "0" * 64, {})
 
 
 @pytest.mark.parametrize("spec", [PIXELS, ROWS], ids=["pixels", "rows"])

@@ -203,7 +203,7 @@ def test_the_copies_that_a_message_offers_fit(tmp_path: Path, monkeypatch: pytes
     """With room for 5.5 copies beside the 39 samples of 28 bytes, five are offered; those fit, six do not."""
     free = int((39 + 5.5 * 27) * 28)
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr("pipeline.data.write.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("pipeline.data.splits.shutil.disk_usage", lambda _: usage)
 
     with pytest.raises(PipelineError, match=r"expand\.copies=5\."):
         run(tmp_path / "a", {"copies": 6})
@@ -213,7 +213,7 @@ def test_the_copies_that_a_message_offers_fit(tmp_path: Path, monkeypatch: pytes
 def test_originals_that_do_not_fit_are_told_without_advice_on_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.data.write.shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    monkeypatch.setattr("pipeline.data.splits.shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
 
     with pytest.raises(PipelineError, match=r"found 0 MB free in .*\. Nothing was written\. Make room there\.$"):
         plain(tmp_path)
@@ -244,7 +244,7 @@ def test_an_interrupted_expansion_leaves_what_was_there_before(tmp_path: Path, m
         if copy == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.data.augmentation._tell", interrupt)
+    monkeypatch.setattr("pipeline.data.augmentation._show_progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
         preprocess(tmp_path / "raw", out, preprocess_config(expand=DEFORM))
 

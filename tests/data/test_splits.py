@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.splits import held_out, shares
+from pipeline.data.splits import apportion, holdout_mask
 from pipeline.system.errors import DataContractError
 
 COUNTS = st.lists(st.integers(20, 200), min_size=2, max_size=12)
@@ -26,7 +26,7 @@ def test_each_class_gives_its_share_to_within_one_and_the_total_is_exact(
     counts: list[int], fraction: float, seed: int
 ) -> None:
     labels = labels_of(counts)
-    mask = held_out(labels, names(counts), fraction, np.random.default_rng(seed), "validation")
+    mask = holdout_mask(labels, names(counts), fraction, np.random.default_rng(seed), "validation")
     taken = np.bincount(labels[mask], minlength=len(counts))
 
     assert mask.sum() == round(fraction * len(labels))
@@ -36,22 +36,22 @@ def test_each_class_gives_its_share_to_within_one_and_the_total_is_exact(
 @given(COUNTS, st.integers(0, 9))
 def test_the_seed_alone_decides_whatever_ran_before(counts: list[int], seed: int) -> None:
     labels = labels_of(counts)
-    first = held_out(labels, names(counts), 0.3, np.random.default_rng(seed), "validation")
+    first = holdout_mask(labels, names(counts), 0.3, np.random.default_rng(seed), "validation")
     np.random.default_rng(seed + 1).random(5)
 
     np.testing.assert_array_equal(
-        held_out(labels, names(counts), 0.3, np.random.default_rng(seed), "validation"), first
+        holdout_mask(labels, names(counts), 0.3, np.random.default_rng(seed), "validation"), first
     )
 
 
 def test_the_largest_remainders_get_what_is_left_over() -> None:
     """A tenth of 15, 14, 1 is 1.5, 1.4, 0.1: two whole ones, and the third goes to the largest remainder."""
-    assert shares(np.array([15, 14, 1]), 3).tolist() == [2, 1, 0]
+    assert apportion(np.array([15, 14, 1]), 3).tolist() == [2, 1, 0]
 
 
-def test_held_out_samples_are_spread_over_the_class_not_its_first() -> None:
+def test_holdout_mask_samples_are_spread_over_the_class_not_its_first() -> None:
     labels = np.zeros(1000, dtype=np.int64)
-    mask = held_out(labels, ("only",), 0.1, np.random.default_rng(0), "validation")
+    mask = holdout_mask(labels, ("only",), 0.1, np.random.default_rng(0), "validation")
 
     assert 300 < np.flatnonzero(mask).mean() < 700
 
@@ -67,6 +67,6 @@ def test_held_out_samples_are_spread_over_the_class_not_its_first() -> None:
 )
 def test_too_few_samples_are_explained(counts: list[int], fraction: float, message: str) -> None:
     with pytest.raises(DataContractError) as caught:
-        held_out(labels_of(counts), names(counts), fraction, np.random.default_rng(0), "test")
+        holdout_mask(labels_of(counts), names(counts), fraction, np.random.default_rng(0), "test")
 
     assert message in str(caught.value)

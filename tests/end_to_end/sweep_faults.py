@@ -24,7 +24,7 @@ SQL = "(sqlite3.OperationalError) database is locked\n[SQL: INSERT INTO metrics 
 def inject(sources: Path) -> None:
     """Put this file and its two hooks into a copy of src/."""
     (sources / "sweep_faults.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
-    for module, hook in (("recording", "training_run"), ("training/fit", "fit_processed")):
+    for module, hook in (("runtime/recording", "training_run"), ("training/fit", "fit_processed")):
         with open(sources / f"pipeline/{module}.py", "a", encoding="utf-8") as file:
             file.write(f"\n\nimport sweep_faults  # noqa: E402\n\n{hook} = sweep_faults.{hook}({hook})\n")
 

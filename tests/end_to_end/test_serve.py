@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from lanes import number
-from pipeline.model.portable import predict_log_probabilities
 from pipeline.prediction.models import find_model
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_listens
@@ -64,7 +63,7 @@ def server(ready: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def images_and_answers(project: Project, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Test images, and the probabilities that the champion's own weights give them."""
     images = np.load(project.root / "data/processed/test/images.npy")[:count]
-    return images, np.exp(predict_log_probabilities(find_model(project.root, "@champion", "serve").model, images))
+    return images, np.exp(find_model(project.root, "@champion", "serve").model.predict_log_proba(images))
 
 
 def malformed(rng: random.Random, good: bytes) -> tuple[bytes, str]:

@@ -118,7 +118,7 @@ def test_a_clean_commit_is_clean_while_dvc_works_on_it(project: Project) -> None
 
 
 def test_a_dirty_tree_is_kept_as_a_patch_of_the_code_alone(project: Project) -> None:
-    project.edit("src/pipeline/train.py", '"""What `python', '"""Precisely what `python')
+    project.edit("src/pipeline/train.py", '"""Stage 3', '"""The stage 3')
     project.repro()
     run = project.store.client.get_run(json.loads((project.root / "models/run.json").read_text())["run_id"])
 

@@ -12,6 +12,7 @@ from project_maker import Project, make_project
 pytestmark = pytest.mark.slow
 
 RMSPROP, TRAINER, DATA = "conf/optimizer/rmsprop.yaml", "conf/trainer/default.yaml", "conf/data/base.yaml"
+FUTURE = "from __future__ import annotations"
 CONFIGURE = ["configure"]
 TRAIN = ["configure", "train", "evaluate"]
 CHANGES = {
@@ -31,11 +32,8 @@ CHANGES = {
         ["configure", "evaluate"],
     ),
     "where runs are filed": ([("conf/tracking/local.yaml", "run_name: null", "run_name: mine")], CONFIGURE),
-    "the code of evaluate": ([("src/pipeline/model/portable.py", "BATCH = 2048", "BATCH = 1024")], ["evaluate"]),
-    "the code of train": (
-        [("src/pipeline/train.py", '"""What `python', '"""All that `python')],
-        ["train", "evaluate"],
-    ),
+    "the code of evaluate": ([("src/pipeline/evaluate.py", FUTURE, f"{FUTURE}  # edited")], ["evaluate"]),
+    "the code of train": ([("src/pipeline/train.py", FUTURE, f"{FUTURE}  # edited")], ["train", "evaluate"]),
     "the code of the console and the store": (
         [("src/pipeline/runtime/stage_runner.py", '"""How a stage', '"""The way a stage')],
         [],

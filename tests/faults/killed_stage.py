@@ -28,7 +28,7 @@ LONGEST_S = 1.0
 LOG = Path("stage.log")
 
 batches.CHUNK_BYTES = 1
-checkpoints.MOST_SHARE = 1e9
+checkpoints.MAX_SAVE_SHARE = 1e9
 
 
 def live() -> None:
@@ -59,7 +59,7 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-import_available(f"pipeline.stages.{STAGE}", *TRAINING)
+import_available(f"pipeline.{STAGE}", *TRAINING)
 chance = random.Random(SEED)
 lives = []
 while True:

@@ -18,7 +18,13 @@ from pipeline.cli import dispatch
 from pipeline.system.fork_server import OTHERS, TRAINING, end_now, import_available, status_of
 from pipeline.system.startup import settle
 
-OF_OURS = ("pipeline.runtime.stage_runner", "pipeline.train", "pipeline.evaluate", "pipeline.runtime.processed_check")
+OF_OURS = (
+    "pipeline.runtime.stage_runner",
+    "pipeline.sweeps.command_line",
+    "pipeline.train",
+    "pipeline.evaluate",
+    "pipeline.runtime.processed_check",
+)
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
 
 

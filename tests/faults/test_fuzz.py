@@ -50,10 +50,10 @@ from pipeline.data.source import RawNote, Source, describe_file
 from pipeline.data.tables import source_from_table
 from pipeline.model import DESCRIPTION, WEIGHTS
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import Portable, load_model, save_model
-from pipeline.preprocess import _open_source, preprocess
+from pipeline.model.portable import TrainedModel, load_model, save_model
+from pipeline.preprocess import open_source, preprocess
 from pipeline.system.errors import DataContractError, PipelineError
-from pipeline.training.checkpoints import BEFORE, LAST, SafeFiles, newest
+from pipeline.training.checkpoints import BEFORE, LAST, AtomicCheckpointIO, candidates, discard_damaged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NUM_CASES, NUM_OTHERS = number(1_000, 10_000), number(500, 2_000)  # of each of the five readers; of what lies around
@@ -187,7 +187,7 @@ class Stage:
 
     def source(self) -> Source:
         """What preprocess does up to its first written byte."""
-        return _open_source(self.raw, RawNote.read(self.raw), self.cfg.data)
+        return open_source(self.raw, RawNote.read(self.raw), self.cfg.data)
 
     def read(self, number: int) -> bool:
         """Every sample of every part; now and then by the stage itself."""
@@ -570,7 +570,7 @@ OTHER_CONTENTS = [None, 3, [], {}, {"history": None}, {"history": []}, {"state_d
 def test_checkpoints(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Spoilt after sealing, which the digest tells; and sealed again after spoiling, which only reading tells."""
     path = folder / LAST
-    SafeFiles().save_checkpoint({"history": [{"epoch": 0}], "state_dict": {"w": torch.arange(20.0)}}, path)
+    AtomicCheckpointIO().save_checkpoint({"history": [{"epoch": 0}], "state_dict": {"w": torch.arange(20.0)}}, path)
     written = path.read_bytes()
     good = written[: -len(sealed(b""))]
     (folder / "before").write_bytes(written)
@@ -579,12 +579,13 @@ def test_checkpoints(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.clear()
         path.write_bytes(case)
         try:
-            loaded = SafeFiles().load_checkpoint(path)
+            loaded = AtomicCheckpointIO().load_checkpoint(path)
             taken = isinstance(loaded.get("history"), list)
         except PipelineError as error:
             taken = refused(error)
         (folder / BEFORE).write_bytes(written)
-        assert newest(folder, keeps_best=False) == (path if taken else folder / BEFORE)
+        discard_damaged(folder, keeps_best=False)
+        assert next(candidates(folder)) == (path if taken else folder / BEFORE)
         assert path.exists() == taken
         return taken
 
@@ -634,7 +635,7 @@ def test_models(folder: Path) -> None:
             (folder / DESCRIPTION).write_text(json.dumps(description | {"sha256": {WEIGHTS: digest}}))
         try:
             loaded = load_model(folder)
-            taken = isinstance(loaded, Portable) and len(loaded.classes) == 2
+            taken = isinstance(loaded, TrainedModel) and len(loaded.classes) == 2
         except PipelineError as error:
             taken = refused(error)
         for other, bytes_before in good.items():

@@ -53,7 +53,7 @@ from pipeline.preprocess import preprocess
 from pipeline.system.errors import ConfigError, DataContractError, DownloadError, PipelineError
 from pipeline.system.files import sha256_of
 from pipeline.tracking import Store
-from pipeline.training.checkpoints import BEFORE, LAST, Interrupted, SafeFiles, newest
+from pipeline.training.checkpoints import BEFORE, LAST, AtomicCheckpointIO, Interrupted, discard_damaged
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_answers
 from training.training_makers import assert_same_weights, trained
@@ -112,7 +112,7 @@ def test_a_pickle_in_a_checkpoint_with_the_right_digest_is_refused(
     path = tmp_path / "some.ckpt"
     path.write_bytes(sealed(pickled(Trap(tmp_path / SPRUNG))))
     with pytest.raises(PipelineError, match="is no checkpoint of ours, and was not run: ") as caught:
-        SafeFiles().load_checkpoint(path)
+        AtomicCheckpointIO().load_checkpoint(path)
 
     assert str(path) in one_line(caught.value)
     assert not (tmp_path / SPRUNG).exists()
@@ -143,9 +143,9 @@ def test_a_checkpoint_that_asks_for_terabytes_is_named(tmp_path: Path) -> None:
     (tmp_path / LAST).write_bytes(sealed(buffer.getvalue()))
 
     with pytest.raises(PipelineError, match=r"last\.ckpt takes more memory to read than there is"):
-        SafeFiles().load_checkpoint(tmp_path / LAST)
+        AtomicCheckpointIO().load_checkpoint(tmp_path / LAST)
     with pytest.raises(PipelineError, match=r"last\.ckpt takes more memory to read than there is"):
-        newest(tmp_path, keeps_best=False)
+        discard_damaged(tmp_path, keeps_best=False)
     assert (tmp_path / LAST).exists()
 
 

@@ -314,12 +314,12 @@ import resource, sys
 from pathlib import Path
 import torch
 from pipeline.system.exit_codes import explained
-from pipeline.training.checkpoints import SafeFiles, newest
-SafeFiles().save_checkpoint({"history": [], "weights": torch.zeros(50_000_000)}, "last.ckpt")
+from pipeline.training.checkpoints import AtomicCheckpointIO, discard_damaged
+AtomicCheckpointIO().save_checkpoint({"history": [], "weights": torch.zeros(50_000_000)}, "last.ckpt")
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 100 * 2**20,) * 2)
 with explained("train"):
-    newest(Path.cwd(), False)
+    discard_damaged(Path.cwd(), False)
 """
 
 

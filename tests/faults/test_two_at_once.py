@@ -133,8 +133,8 @@ def test_a_training_that_outlived_its_dvc_is_not_joined_by_another(project: Proj
     """A shell that stands between the two keeps the stage from hearing of the end of dvc."""
     project.edit(
         "dvc.yaml",
-        "exec env PYTHONPATH=src pipeline train",
-        "env PYTHONPATH=src pipeline train; true",
+        "exec env PYTHONPATH=src python -m pipeline train",
+        "env PYTHONPATH=src python -m pipeline train; true",
     )
     with project.started("dvc", "repro", "train", HALT="1") as dvc:
         with halted(dvc) as stage:

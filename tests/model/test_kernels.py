@@ -14,7 +14,7 @@ def test_bytes_are_divided_as_numpy_divides() -> None:
     samples = np.arange(256, dtype=np.uint8).reshape(2, 128)
     found = np.empty((2, 128), np.float32)
 
-    kernels.divided(samples, 255.0, found)
+    kernels.scale_pixels(samples, 255.0, found)
 
     np.testing.assert_array_equal(found, samples.astype(np.float32) / np.float32(255))
 

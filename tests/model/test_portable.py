@@ -188,6 +188,26 @@ def test_a_description_with_an_unknown_setting_is_refused(tmp_path: Path) -> Non
     assert "depth" in message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("shape", [0], "input.shape: Input should be greater than or equal to 1, found 0"),
+        ("dtype", "int8", "input.dtype: Input should be 'uint8' or 'float32', found 'int8'"),
+        ("offset", float("nan"), "input.offset: Input should be a finite number, found nan"),
+        ("scale", [1.0, 2.0], "input: scale: expected one for each value of a sample, whose shape is (3,), found 2"),
+        ("features", ["a"], "input: features: expected one for each value of a sample, whose shape is (3,), found 1"),
+        ("size", 3, "input.size: Unexpected keyword argument, found 3"),
+    ],
+)
+def test_an_input_that_is_none_is_refused_with_the_place(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    """Where, what was expected, what was found."""
+    make(tmp_path)
+    described = json.loads((tmp_path / DESCRIPTION).read_text(encoding="utf-8"))["input"]
+    describe(tmp_path, input=described | {key: value})
+
+    assert refusal(tmp_path) == f"{tmp_path}: not a model of this pipeline: {message}. `dvc checkout` brings it back"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
 def test_a_description_that_is_no_json_object_is_refused(text: str, tmp_path: Path) -> None:
     """A damaged description is a message, not a traceback."""

@@ -7,15 +7,15 @@ import torch
 
 from config.config_makers import train_config
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.model.portable import Portable
+from pipeline.model.portable import TrainedModel
 from pipeline.prediction.strokes import answer_and_strokes
 
 
-def model() -> Portable:
+def model() -> TrainedModel:
     torch.manual_seed(0)
     spec = InputSpec((4, 5), "uint8", 0.0, 255.0)
     network = DenseNetwork(train_config({"model.units": [32]}).model, spec, 3).eval()
-    return Portable(network, ["a", "b", "c"], spec, "0" * 64, {})
+    return TrainedModel(network, ["a", "b", "c"], spec, "0" * 64, {})
 
 
 def test_strokes_add_up_to_the_answer() -> None:

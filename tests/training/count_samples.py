@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pipeline.training.data_module import Batches, Share
+from pipeline.training.data_module import BatchShard, ChunkLoader
 from pipeline.training.metrics import EpochMetrics
 
 NUM_SAMPLES, WORLD, MEETING_POINT = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -21,7 +21,7 @@ def count(number: int) -> str:
     dist.init_process_group("gloo", init_method=f"file://{MEETING_POINT}", rank=number, world_size=WORLD)
     samples, labels = np.zeros((NUM_SAMPLES, 2), np.uint8), np.zeros(NUM_SAMPLES, np.int64)
     metrics, own = EpochMetrics(), 0
-    for chunk in Batches(samples, labels, 2048, None, Share(number, WORLD), max_steps=1):
+    for chunk in ChunkLoader(samples, labels, 2048, None, BatchShard(number, WORLD), max_steps=1):
         metrics.update(torch.zeros(1), torch.zeros(len(chunk.labels), 3), chunk.labels)
         own += len(chunk.labels)
     metrics.sync()

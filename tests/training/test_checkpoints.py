@@ -15,7 +15,16 @@ from pipeline.data.processed import Split
 from pipeline.system.errors import Diverged, PipelineError
 from pipeline.training import checkpoints
 from pipeline.training import data_module as batches
-from pipeline.training.checkpoints import BEFORE, BEST, LAST, Interrupted, SafeFiles, is_whole, newest
+from pipeline.training.checkpoints import (
+    BEFORE,
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    Interrupted,
+    candidates,
+    discard_damaged,
+    is_whole,
+)
 from pipeline.training.module import Classifier
 from training.training_makers import SimulatedCrash, Trained, assert_same_weights, digits, trained
 
@@ -35,7 +44,7 @@ def a_chunk_is_a_step() -> Iterator[None]:
     """So that an epoch of 6 steps has places to be cut at, and is saved at each of them where that is asked for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "CHUNK_BYTES", 1)
-        patch.setattr(checkpoints, "MOST_SHARE", 1e9)
+        patch.setattr(checkpoints, "MAX_SAVE_SHARE", 1e9)
         yield
 
 
@@ -118,9 +127,9 @@ def test_a_training_that_goes_on_within_an_epoch_says_so(tmp_path: Path) -> None
 
 def test_a_window_of_a_large_file_may_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunk to go on with may lie within a window."""
-    data = batches.Batches(digits(90).images, digits(90).labels, 16, 7)
+    data = batches.ChunkLoader(digits(90).images, digits(90).labels, 16, 7)
     data.window = 2 * data.chunk_size
-    monkeypatch.setattr(batches.Batches, "_source", lambda self, chosen: (self.samples, chosen))
+    monkeypatch.setattr(batches.ChunkLoader, "_source", lambda self, chosen: (self.samples, chosen))
     all_chunks = [chunk.samples for chunk in data]
     for first in range(CHUNKS_PER_EPOCH):
         data.first_chunk = first
@@ -138,6 +147,12 @@ def test_what_is_noted_may_change_between_two_starts(whole: Trained, tmp_path: P
 
 
 # ---------------------------------------------------------------- damage
+
+
+def resumed_from(work: Path) -> Path | None:
+    """What the next start with trainer.keep=best would go on from."""
+    discard_damaged(work, keeps_best=True)
+    return next(candidates(work), None)
 
 
 def cut_short(work: Path, changes: dict[str, Any] = EVERYTHING) -> None:
@@ -174,9 +189,9 @@ def test_a_damaged_checkpoint_is_passed_over(
     whole: Trained, damage: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut_short(tmp_path)
-    assert newest(tmp_path, keeps_best=True) == tmp_path / LAST
+    assert resumed_from(tmp_path) == tmp_path / LAST
     damage(tmp_path / LAST)
-    assert newest(tmp_path, keeps_best=True) == tmp_path / BEFORE
+    assert resumed_from(tmp_path) == tmp_path / BEFORE
     resumed = trained(tmp_path, EVERYTHING, validation=VALIDATION)
 
     assert_same(whole, resumed)
@@ -187,8 +202,8 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_the_good_one(whole: Tra
     """As the next save moves the last one aside: killed before it is whole, the good one is still there."""
     cut_short(tmp_path)
     torn(tmp_path / LAST)
-    assert newest(tmp_path, keeps_best=True) == tmp_path / BEFORE
-    SafeFiles().save_checkpoint({"of": "the next start"}, tmp_path / LAST)
+    assert resumed_from(tmp_path) == tmp_path / BEFORE
+    AtomicCheckpointIO().save_checkpoint({"of": "the next start"}, tmp_path / LAST)
 
     assert is_whole(tmp_path / BEFORE)
 
@@ -197,7 +212,7 @@ def test_a_best_epoch_that_is_gone_is_not_gone_on_without(whole: Trained, tmp_pa
     """Its checkpoints go with it: one of them could be taken up with another training's best epoch."""
     cut_short(tmp_path)
     (tmp_path / BEST).unlink()
-    assert newest(tmp_path, keeps_best=True) is None
+    assert resumed_from(tmp_path) is None
     assert list(tmp_path.glob("*.ckpt")) == []
     assert_same(whole, trained(tmp_path, EVERYTHING, validation=VALIDATION))
 
@@ -232,10 +247,10 @@ def test_a_training_whose_best_epoch_is_damaged_begins_anew(
 def test_a_file_is_whole_only_as_it_was_written(tmp_path: Path) -> None:
     """Every byte counts."""
     path = tmp_path / "some.ckpt"
-    SafeFiles().save_checkpoint({"weights": torch.arange(20.0)}, path)
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.arange(20.0)}, path)
     written = path.read_bytes()
     assert is_whole(path)
-    assert torch.equal(SafeFiles().load_checkpoint(path)["weights"], torch.arange(20.0))
+    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path)["weights"], torch.arange(20.0))
     for place in range(len(written)):
         path.write_bytes(written[:place] + bytes([written[place] ^ 1]) + written[place + 1 :])
         assert not is_whole(path), place
@@ -243,22 +258,22 @@ def test_a_file_is_whole_only_as_it_was_written(tmp_path: Path) -> None:
         path.write_bytes(written[:length])
         assert not is_whole(path), length
     with pytest.raises(PipelineError, match="is damaged"):
-        SafeFiles().load_checkpoint(path)
+        AtomicCheckpointIO().load_checkpoint(path)
 
 
 def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a full disk, where the error comes amid the writing or at its end."""
     path = tmp_path / LAST
-    SafeFiles().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipeline.training.checkpoints.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        SafeFiles().save_checkpoint({"step": 2}, path)
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
 
-    assert SafeFiles().load_checkpoint(path) == {"step": 1}
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"step": 1}
     assert sorted(file.name for file in tmp_path.iterdir()) == [LAST]
 
 
@@ -273,13 +288,13 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once(tmp_path: Path) -> N
     with pytest.raises(Diverged) as error:
         trained(tmp_path, EVERYTHING | ALWAYS, train=Split(images, labels))  # type: ignore[arg-type]
 
-    step = error.value.where["step"]
+    step = error.value.details["step"]
     order = batches.EpochOrder(90, seed=0).indices()
-    assert 41 in error.value.where["samples"]
-    assert error.value.where["samples"] == order[step * 16 : (step + 1) * 16].tolist()
+    assert 41 in error.value.details["samples"]
+    assert error.value.details["samples"] == order[step * 16 : (step + 1) * 16].tolist()
     assert f"the loss is nan in step {step} (epoch 1, lr 0." in str(error.value)
     assert "no epoch was finished" in str(error.value)
-    saved = [SafeFiles().load_checkpoint(path) for path in tmp_path.glob("*.ckpt")]
+    saved = [AtomicCheckpointIO().load_checkpoint(path) for path in tmp_path.glob("*.ckpt")]
     assert all(checkpoint["global_step"] <= step for checkpoint in saved)
     assert all(torch.isfinite(weight).all() for one in saved for weight in one["state_dict"].values())
 
@@ -296,5 +311,5 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Classifier, "_optimize", spoil_at_the_end)
     with pytest.raises(Diverged, match=r"a weight is no finite number in step 11 \(epoch 2, .* epoch 1 is saved"):
         trained(tmp_path)
-    saved = SafeFiles().load_checkpoint(tmp_path / LAST)
+    saved = AtomicCheckpointIO().load_checkpoint(tmp_path / LAST)
     assert saved["global_step"] == CHUNKS_PER_EPOCH

@@ -39,7 +39,7 @@ def epoch_of(num_steps: int, work: Path) -> None:
 
 def test_no_step_waits_for_the_device(waits: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are asked for at an epoch's end: as often for 80 steps as for 8. Without the loops that only a CPU has."""
-    monkeypatch.setattr(kernels, "fit", lambda *tensors, **dtype: False)
+    monkeypatch.setattr(kernels, "supports", lambda *tensors, **dtype: False)
     epoch_of(8, tmp_path / "few")
     few = dict(waits)
     waits.clear()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pipeline.training.data_module as batches_module
-from pipeline.training.data_module import Batches, EpochOrder, Share
+from pipeline.training.data_module import BatchShard, ChunkLoader, EpochOrder
 
 
 def order(num_samples: int, seed: int, epoch: int) -> list[int]:
@@ -25,7 +25,7 @@ def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(index.astype(np.uint8), 4).reshape(count, 2, 2), index
 
 
-def visited(batches: Batches) -> list[int]:
+def visited(batches: ChunkLoader) -> list[int]:
     """The labels of an epoch, after checking that each image came with its own label."""
     labels = []
     for samples, part, *_ in batches:
@@ -78,7 +78,7 @@ def test_each_seed_and_epoch_has_its_own_order(seed: int, epoch: int) -> None:
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_every_sample_comes_exactly_once(shuffled: bool, count: int) -> None:
     """Whatever divides what; an image keeps its label."""
-    batches = Batches(*numbered(count), 8, 0 if shuffled else None)
+    batches = ChunkLoader(*numbered(count), 8, 0 if shuffled else None)
 
     assert sorted(visited(batches)) == list(range(count))
 
@@ -86,7 +86,7 @@ def test_every_sample_comes_exactly_once(shuffled: bool, count: int) -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (23, [8, 8, 7])], ids=str)
 def test_the_last_batch_has_what_is_left(count: int, sizes: list[int]) -> None:
     """Nothing is dropped, nothing is padded, and a chunk says how its samples are divided."""
-    batches = Batches(*numbered(count), 8, seed=0)
+    batches = ChunkLoader(*numbered(count), 8, seed=0)
 
     assert [size for chunk in batches for size in chunk.sizes] == sizes
     assert [len(labels) for chunk in batches for _, labels, _ in chunk.steps()] == sizes
@@ -94,12 +94,12 @@ def test_the_last_batch_has_what_is_left(count: int, sizes: list[int]) -> None:
 
 def test_without_an_order_they_come_as_they_lie() -> None:
     """Validation and test are read front to back."""
-    assert visited(Batches(*numbered(20), 8, None)) == list(range(20))
+    assert visited(ChunkLoader(*numbered(20), 8, None)) == list(range(20))
 
 
 def test_with_an_order_they_come_in_it() -> None:
     """Exactly the indices of the epoch that was set."""
-    batches = Batches(*numbered(20), 8, seed=3)
+    batches = ChunkLoader(*numbered(20), 8, seed=3)
     assert batches.order is batches.sampler
     batches.sampler.set_epoch(2)  # as Lightning does
 
@@ -108,7 +108,7 @@ def test_with_an_order_they_come_in_it() -> None:
 
 def test_a_second_pass_repeats_the_first() -> None:
     """An iterator leaves nothing behind."""
-    batches = Batches(*numbered(20), 8, seed=0)
+    batches = ChunkLoader(*numbered(20), 8, seed=0)
 
     assert visited(batches) == visited(batches)
 
@@ -121,7 +121,7 @@ def test_memory_maps_are_read_without_a_warning(shuffled: bool, tmp_path: Path) 
     np.save(tmp_path / "labels.npy", labels)
     maps = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
 
-    batches = list(Batches(*maps, 8, 0 if shuffled else None))
+    batches = list(ChunkLoader(*maps, 8, 0 if shuffled else None))
 
     assert {(samples.dtype, part.dtype) for samples, part, *_ in batches} == {(torch.uint8, torch.int64)}
     assert sorted(torch.cat([chunk.labels for chunk in batches]).tolist()) == list(range(20))
@@ -131,7 +131,7 @@ def test_memory_maps_are_read_without_a_warning(shuffled: bool, tmp_path: Path) 
 def test_a_batch_is_a_copy(shuffled: bool) -> None:
     """What is done to a batch in place does not reach the data."""
     images, labels = numbered(20)
-    for samples, part, *_ in Batches(images, labels, 8, 0 if shuffled else None):
+    for samples, part, *_ in ChunkLoader(images, labels, 8, 0 if shuffled else None):
         samples.zero_()
         part.zero_()
 
@@ -145,7 +145,7 @@ def test_a_batch_is_a_copy(shuffled: bool) -> None:
 @pytest.mark.parametrize(("count", "max_steps", "steps"), [(40, 2, [2, 2, 1]), (41, 2, [2, 2, 2]), (16, 1, [1, 1])])
 def test_a_chunk_holds_several_steps(count: int, max_steps: int, steps: list[int]) -> None:
     """len() is the number of chunks: what Lightning takes for batches."""
-    batches = Batches(*numbered(count), 8, seed=0, max_steps=max_steps)
+    batches = ChunkLoader(*numbered(count), 8, seed=0, max_steps=max_steps)
 
     assert [len(chunk.sizes) for chunk in batches] == steps
     assert len(batches) == len(steps)
@@ -153,7 +153,7 @@ def test_a_chunk_holds_several_steps(count: int, max_steps: int, steps: list[int
 
 def test_chunks_change_no_step() -> None:
     """Which samples a step gets does not depend on how many are gathered at once."""
-    one, many = (Batches(*numbered(45), 8, seed=0, max_steps=most) for most in (1, 4))
+    one, many = (ChunkLoader(*numbered(45), 8, seed=0, max_steps=most) for most in (1, 4))
 
     assert steps_of(one) == steps_of(many)
 
@@ -162,11 +162,11 @@ def test_a_chunk_stays_small() -> None:
     """Some 2 MiB: 20 batches of MNIST, one of large samples."""
     digits, photos = np.zeros((9000, 28, 28), np.uint8), np.zeros((300, 256, 256, 3), np.uint8)
 
-    assert len(Batches(digits, np.arange(9000), 128, seed=0)) == 4  # 71 steps
-    assert len(Batches(photos, np.arange(300), 128, seed=0)) == 3
+    assert len(ChunkLoader(digits, np.arange(9000), 128, seed=0)) == 4  # 71 steps
+    assert len(ChunkLoader(photos, np.arange(300), 128, seed=0)) == 3
 
 
-def steps_of(batches: Batches) -> list[list[int]]:
+def steps_of(batches: ChunkLoader) -> list[list[int]]:
     """The labels of each step of an epoch."""
     return [labels.tolist() for chunk in batches for _, labels, _ in chunk.steps()]
 
@@ -178,8 +178,8 @@ def steps_of(batches: Batches) -> list[list[int]]:
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_processes_share_each_batch(world: int, count: int) -> None:
     """Step for step, the parts of all processes are the batch that one process would have got, in its order."""
-    alone = steps_of(Batches(*numbered(count), 8, seed=0))
-    parts = [steps_of(Batches(*numbered(count), 8, seed=0, share=Share(rank, world))) for rank in range(world)]
+    alone = steps_of(ChunkLoader(*numbered(count), 8, seed=0))
+    parts = [steps_of(ChunkLoader(*numbered(count), 8, seed=0, shard=BatchShard(rank, world))) for rank in range(world)]
 
     assert [[label for part in step for label in part] for step in zip(*parts, strict=True)] == alone
 
@@ -187,7 +187,7 @@ def test_processes_share_each_batch(world: int, count: int) -> None:
 @pytest.mark.parametrize(("size", "world", "sizes"), [(8, 2, [4, 4]), (7, 2, [3, 4]), (1, 3, [0, 0, 1])], ids=str)
 def test_shares_differ_by_one_sample_at_most(size: int, world: int, sizes: list[int]) -> None:
     """Nobody waits long for anybody."""
-    parts = [Share(rank, world).of(size) for rank in range(world)]
+    parts = [BatchShard(rank, world).of(size) for rank in range(world)]
 
     assert [part.stop - part.start for part in parts] == sizes
 
@@ -212,7 +212,7 @@ def test_a_large_file_gives_every_sample_once(
     batch_size: int, large_file: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each image with its own label, whatever divides what; every batch but the last is full."""
-    batches = Batches(*large_file, batch_size, seed=0)
+    batches = ChunkLoader(*large_file, batch_size, seed=0)
     labels = []
     for samples, part, *_ in batches:
         assert (samples.flatten(1) == part[:, None] % 256).all()
@@ -226,7 +226,7 @@ def test_a_large_file_gives_every_sample_once(
 
 def test_a_large_file_is_shuffled_far_and_near(large_file: tuple[np.ndarray, np.ndarray]) -> None:
     """A batch comes from all over the file, and neighbours do not stay together."""
-    steps = steps_of(Batches(*large_file, 50, seed=0))
+    steps = steps_of(ChunkLoader(*large_file, 50, seed=0))
     spread = [max(step) - min(step) for step in steps]
     together = [sum(b - a == 1 for a, b in pairwise(step)) for step in steps]
 
@@ -245,10 +245,10 @@ def test_a_large_file_is_never_mapped_while_training(large_file: tuple[np.ndarra
 
     images = large_file[0].view(NoIndexing)
 
-    assert sorted(visited_large(Batches(images, large_file[1], 50, seed=0))) == list(range(2000))
+    assert sorted(visited_large(ChunkLoader(images, large_file[1], 50, seed=0))) == list(range(2000))
 
 
-def visited_large(batches: Batches) -> list[int]:
+def visited_large(batches: ChunkLoader) -> list[int]:
     return [label for chunk in batches for label in chunk.labels.tolist()]
 
 
@@ -258,4 +258,4 @@ def test_a_file_that_was_cut_is_named(large_file: tuple[np.ndarray, np.ndarray])
     path.write_bytes(path.read_bytes()[:4000])
 
     with pytest.raises(OSError, match=r"images\.npy ends early"):
-        list(Batches(*large_file, 50, seed=0))
+        list(ChunkLoader(*large_file, 50, seed=0))

@@ -163,7 +163,7 @@ def test_a_training_killed_amid_an_epoch_goes_on_within_it(tmp_path: Path) -> No
     saved = torch.load(cut / LAST, weights_only=True)
     resumed = in_processes(2, processed, cut, changes)
 
-    assert (saved["amid_epoch"]["chunk"], saved["epoch"]) == (8, 0)
+    assert (saved["mid_epoch"]["chunk"], saved["epoch"]) == (8, 0)
     assert_same_weights(whole, resumed)
     assert resumed.fit.history == whole.fit.history
     assert resumed.steps == whole.steps

@@ -28,7 +28,7 @@ from pipeline.system.errors import ConfigError, DataContractError
 from pipeline.system.startup import load
 
 if TYPE_CHECKING:
-    from pipeline.model.portable import Portable
+    from pipeline.model.portable import TrainedModel
 
 MOST_ROWS = 50  # of a table for people
 TOP = 3
@@ -61,17 +61,16 @@ class Answer:
         }
 
 
-def answers(model: Portable, inputs: Sequence[str], bad: list[str]) -> Iterator[Answer]:
+def answers(model: TrainedModel, inputs: Sequence[str], bad: list[str]) -> Iterator[Answer]:
     """One for each sample, in order; what cannot be read is told on stderr, and its message is put into `bad`."""
 
-    from pipeline.model.portable import predict_log_probabilities
 
     def tell(message: str) -> None:
         bad.append(message)
         print(f"predict: {message}", file=sys.stderr)
 
     for batch in batches(inputs, model.input, tell):
-        found = np.exp(predict_log_probabilities(model, np.stack([sample.values for sample in batch])))
+        found = np.exp(model.predict_log_proba(np.stack([sample.values for sample in batch])))
         for sample, probabilities in zip(batch, found, strict=True):
             yield Answer(sample, model.classes, probabilities)
 

@@ -38,7 +38,7 @@ from pipeline.tracking.lookup import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.model.portable import Portable
+    from pipeline.model.portable import TrainedModel
 
 SEED = "seed"
 DATA_CARD = Path("data/processed/data_card.json")
@@ -184,7 +184,7 @@ class Sides:
         evaluated = (row for row in found if (self.store.artifacts(row.run_id) / PREDICTIONS).exists())
         return next(evaluated, found[0] if found else None)
 
-    def _answers_of(self, model: Portable, whose: str) -> Answers:
+    def _answers_of(self, model: TrainedModel, whose: str) -> Answers:
         card = self.root / DATA_CARD
         found = sha256_of(card) if card.exists() else "nothing"
         if model.training["data_sha256"] != found:
@@ -193,13 +193,10 @@ class Sides:
                 f"holds ({found[:12]}), and kept no predictions: its test set is not here. Evaluate it where its data "
                 "is: git checkout REVISION && dvc checkout && dvc repro"
             )
-        from pipeline.model.portable import predict_log_probabilities
 
         test = load_split(self.root / DATA_CARD.parent, "test")
         digests = DataCard.read(card).splits["test"]
-        return Answers(
-            predict_log_probabilities(model, test.images), np.asarray(test.labels), model.classes, digest_of(digests)
-        )
+        return Answers(model.predict_log_proba(test.images), np.asarray(test.labels), model.classes, digest_of(digests))
 
 
 @contextmanager
@@ -227,7 +224,7 @@ def _is_same_but_seed(job: RunRow, other: RunRow) -> bool:
     return job.status == "FINISHED" and MODEL_TAG in job.tags and known(job) == known(other)
 
 
-def _loaded(folder: Path) -> Portable:
+def _loaded(folder: Path) -> TrainedModel:
     """Raises PipelineError."""
     from pipeline.model.portable import load_model  # not above: with it comes torch, 1.3 s, of no use to kept answers
 

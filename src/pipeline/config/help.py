@@ -43,6 +43,6 @@ def page(stage: str, conf: Path) -> str:
         textwrap.fill(doc.strip().split("\n\n")[0], WIDTH), "",
         "Groups, and what there is to choose from:", *choices, "",
         f"Examples, after pipeline {stage}:",
-        *(f"  {words:<42} {what}" for words, what in examples.items()), "",
+        *(f"  {overrides:<42} {what}" for overrides, what in examples.items()), "",
         "Every setting: docs/configuration.md. Hydra's own switches: --hydra-help", "",
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Overrides as people type them: which are swept, what a job is called by them, how to type them again."""
+"""Overrides as people type them: which are swept, how they name a job, how to type them again."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ SAMPLED = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
 MAX_TYPED_DIGITS = 8
 
 
-def swept_keys(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def swept_keys(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of a multirun that fix something of the configuration, and the keys that it sweeps."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    with refusals(shell_words(words)):
-        parsed = OverridesParser.create().parse_overrides(list(words))
-    own = [override for override in parsed if not override.is_hydra_override()]
-    fixed = [str(override.input_line) for override in own if not override.is_sweep_override()]
-    return fixed, [override.get_key_element().lstrip("+") for override in own if override.is_sweep_override()]
+    with refusals(shell_words(overrides)):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    settings = [override for override in parsed if not override.is_hydra_override()]
+    fixed = [str(override.input_line) for override in settings if not override.is_sweep_override()]
+    return fixed, [override.get_key_element().lstrip("+") for override in settings if override.is_sweep_override()]
 
 
-def job_section(words: Sequence[str], varied: Sequence[str], number: int) -> dict[str, Any]:
+def job_section(overrides: Sequence[str], varied: Sequence[str], number: int) -> dict[str, Any]:
     """What a job is within its sweep (`SweepJob`), from the overrides that Hydra gives it."""
-    own = [word for word in words if not word.lstrip("+").startswith("sweep.")]
-    return {"number": number, "label": label_of(own, varied), "words": own}
+    of_job = [override for override in overrides if not override.lstrip("+").startswith("sweep.")]
+    return {"number": number, "label": label_of(of_job, varied), "words": of_job}
 
 
-def label_of(words: Sequence[str], varied: Sequence[str]) -> str:
+def label_of(overrides: Sequence[str], varied: Sequence[str]) -> str:
     """`units=64 lr=0.01`: the values of the varied keys, each key by its last part where that is clear."""
-    values = values_of(words)
+    values = values_of(overrides)
     names = short_names(varied)
     return " ".join(f"{names[key]}={short_value(values[key])}" for key in varied if key in values)
 
@@ -51,12 +51,12 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
 
 
-def values_of(words: Sequence[str]) -> dict[str, str]:
+def values_of(overrides: Sequence[str]) -> dict[str, str]:
     """Key -> value, both as text."""
-    return dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
 
 
-def as_settings(words: Sequence[str], conf: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
+def as_settings(overrides: Sequence[str], conf: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
     """Overrides as an experiment file says them: the choices of groups, and nested values.
 
     Raises:
@@ -67,7 +67,7 @@ def as_settings(words: Sequence[str], conf: Path) -> tuple[dict[str, str | None]
 
     choices: dict[str, str | None] = {}
     values = OmegaConf.create()
-    for override in OverridesParser.create().parse_overrides(list(words)):
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: an experiment file cannot remove a setting")
@@ -79,6 +79,6 @@ def as_settings(words: Sequence[str], conf: Path) -> tuple[dict[str, str | None]
     return choices, nested
 
 
-def shell_words(words: Sequence[str]) -> str:
+def shell_words(overrides: Sequence[str]) -> str:
     """Overrides as they can be typed: quoted where a shell would not leave them alone."""
-    return " ".join(shlex.quote(word) for word in words)
+    return " ".join(shlex.quote(override) for override in overrides)

@@ -1,4 +1,4 @@
-"""Every key of the configuration, with its type, unit and range. Defaults live in conf/, never here.
+"""Every key of the configuration, with its type, unit and range, and when it has no effect. Defaults live in conf/.
 
 Types are strict: the text "5" is no number, 1.5 no count, an unknown key is refused. What a stage may read is a
 class of its own (`DownloadConfig`, `PreprocessConfig`, `TrainConfig`, `EvaluateConfig`), and dvc.yaml lists the
@@ -131,6 +131,8 @@ class DataConfig(DownloadData, PreprocessData):
 
 
 class NoExpansion(Section):
+    """The training split stays as it is."""
+
     name: Literal["none"]
 
 
@@ -171,17 +173,19 @@ class KerasRMSpropConfig(Section):
     """Keras' RMSprop: lr * g / sqrt(v + eps)."""
 
     target: Literal["pipeline.model.rmsprop.KerasRMSprop"] = Field(alias="_target_")
-    lr: Positive
-    rho: Fraction
-    eps: Positive
+    lr: Positive  # step size
+    rho: Fraction  # memory of the squared gradient
+    eps: Positive  # inside the root: lr * g / sqrt(v + eps)
 
 
 class SGDConfig(Section):
+    """Stochastic gradient descent, with momentum or without."""
+
     target: Literal["torch.optim.SGD"] = Field(alias="_target_")
-    lr: Positive
-    momentum: Fraction
-    nesterov: bool
-    weight_decay: NotNegative
+    lr: Positive  # step size
+    momentum: Fraction  # share of the last step in the next one
+    nesterov: bool  # look ahead along the momentum; needs one
+    weight_decay: NotNegative  # added to the gradient: weight_decay * w
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SGDConfig:
@@ -191,18 +195,22 @@ class SGDConfig(Section):
 
 
 class AdamConfig(Section):
+    """Adam; AdamW takes the decay off the weights instead of adding it to the gradient."""
+
     target: Literal["torch.optim.Adam", "torch.optim.AdamW"] = Field(alias="_target_")
-    lr: Positive
-    beta1: Fraction
-    beta2: Fraction
-    eps: Positive
-    weight_decay: NotNegative
+    lr: Positive  # step size
+    beta1: Fraction  # memory of the gradient
+    beta2: Fraction  # memory of the squared gradient
+    eps: Positive  # outside the root: lr * m / (sqrt(v) + eps)
+    weight_decay: NotNegative  # 0: none
 
 
 OptimizerConfig = Annotated[KerasRMSpropConfig | SGDConfig | AdamConfig, Field(discriminator="target")]
 
 
 class ConstantConfig(Section):
+    """The lr stays optimizer.lr."""
+
     name: Literal["constant"]
 
 
@@ -218,8 +226,8 @@ class StepConfig(Section):
     """Multiply the lr by `factor` every `every_epochs` epochs."""
 
     name: Literal["step"]
-    every_epochs: Count
-    factor: Annotated[float, Field(gt=0, le=1)]
+    every_epochs: Count  # more than trainer.num_epochs: no effect
+    factor: Annotated[float, Field(gt=0, le=1)]  # 1: no effect
 
 
 SchedulerConfig = Annotated[ConstantConfig | CosineConfig | StepConfig, Field(discriminator="name")]
@@ -233,6 +241,8 @@ class LossConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
+    """The training ends when trainer.monitor no longer gets better. Needs a validation split."""
+
     patience_epochs: Count  # stop after this many epochs without a better value
     min_delta: NotNegative  # a smaller gain does not count
 
@@ -240,18 +250,18 @@ class EarlyStoppingConfig(Section):
 class TrainerConfig(Section):
     """How long, on what, and which weights are kept."""
 
-    num_epochs: Count
+    num_epochs: Count  # passes over the training split
     batch_size: Count  # global: the images behind one optimizer step; the last step of an epoch may have fewer
-    accelerator: Literal["cpu", "gpu", "auto"]
+    accelerator: Literal["cpu", "gpu", "auto"]  # auto: a CUDA GPU if there is one
     strategy: Literal["ddp", "fsdp"]  # how several devices share the work; means nothing on one
     devices: Count  # on each machine; a device is a GPU, or a process on the CPU
     num_nodes: Count  # machines; several want their processes started by torchrun or SLURM
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]  # of matrix products; 16-mixed needs a GPU
     num_threads: Count  # for matrix products on the CPU; more than cores makes small products ten times slower
     monitor: Literal["val/loss", "val/accuracy"]  # what "best" means; needs a validation split
-    keep: Literal["best", "last"]  # which epoch's weights become the model
-    early_stopping: EarlyStoppingConfig | None
-    gradient_clip_norm: Positive | None  # null: no clipping
+    keep: Literal["best", "last"]  # which epoch's weights become the model; best needs a validation split
+    early_stopping: EarlyStoppingConfig | None  # null: all epochs are trained
+    gradient_clip_norm: Positive | None  # largest 2-norm of the whole gradient; null: no clipping
 
     @model_validator(mode="after")
     def _batches_divide_among_the_devices(self) -> TrainerConfig:
@@ -266,6 +276,8 @@ class TrainerConfig(Section):
 
 
 class EvaluateSection(Section):
+    """Which model is scored on the test split, and how much of it the report shows."""
+
     model_folder: str  # relative to the project's root; model.safetensors and model.json lie there
     num_calibration_bins: Count  # equal-width bins of confidence over (0, 1]
     num_worst_errors: Count  # images in the gallery of the most confident mistakes
@@ -276,7 +288,7 @@ class EvaluateSection(Section):
 class TrackingConfig(Section):
     """Where a run is filed. Changes no result, so no stage is run again for it."""
 
-    experiment: Annotated[str, Field(min_length=1, max_length=200)]
+    experiment: Annotated[str, Field(min_length=1, max_length=200)]  # of MLflow
     run_name: Annotated[str, Field(min_length=1, max_length=200)] | None  # null: made from what differs
     step_metrics_every: Count  # optimizer steps between two points of train/loss_step
     progress: bool  # a live progress bar, where the output is a terminal
@@ -308,22 +320,28 @@ class SweepJob(Section):
     words: Strings  # the overrides that repeat it
 
 
-class SweepConfig(Section):
-    """How a sweep goes. Changes no result; means nothing for a single training."""
+class SweepOptions(Section):
+    """How a sweep goes, as people set it. Changes no result; no effect on a single training."""
 
     resume: str | None  # id of a sweep, or of its parent run, to go on with
-    again: bool
-    retry_failed: bool
-    fail_fast: bool
-    dry_run: bool
-    seeds: Count | None  # of each configuration, 0 to seeds - 1
-    objectives: Annotated[tuple[ObjectiveName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None
-    parent: str | None  # run id; a sweep sets this and what follows
+    again: bool  # begin anew although the same sweep was run before
+    retry_failed: bool  # when a sweep goes on, failed jobs are run again
+    fail_fast: bool  # the first failed job ends the sweep
+    dry_run: bool  # list the jobs and start none
+    seeds: Count | None  # of each configuration, 0 to seeds - 1; null: that of the configuration
+    objectives: Annotated[tuple[ObjectiveName, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None  # null:
+    # trainer.monitor
+
+
+class SweepConfig(SweepOptions):
+    """The same, and what a sweep tells each of its jobs: null by hand, always."""
+
+    parent: str | None  # run id of the sweep
     varied: Strings | None  # keys that differ among the jobs
     job: SweepJob | None
-    study: str | None  # of Optuna; with its storage and the trial that this job is
-    storage: str | None
-    trial: Annotated[int, Field(ge=0)] | None
+    study: str | None  # name of Optuna's study, where the sweep is a search
+    storage: str | None  # of the study
+    trial: Annotated[int, Field(ge=0)] | None  # number of the trial that this job is
 
 
 # ---------------------------------------------------------------- what each stage sees

@@ -15,7 +15,7 @@ from pipeline.config.schema import DeformConfig
 from pipeline.data.card import Expansion, SplitFacts
 from pipeline.data.geometry import ElasticNoise, compose, rotation, scaling, shear, translation, warp
 from pipeline.data.source import Array
-from pipeline.data.write import write_header
+from pipeline.data.splits import write_header
 from pipeline.system.files import sha256_of
 
 BLOCK_BYTES = 1 << 20  # of copies made at once; what is made on the way is twenty times that
@@ -40,7 +40,7 @@ def expand(folder: Path, cfg: DeformConfig) -> Expansion:
         for copy in range(1, cfg.copies + 1):
             for start in range(0, len(images), step):
                 file.write(deformed(images[start : start + step], start, copy, cfg, noise).data)
-            _tell(copy, cfg.copies)
+            _show_progress(copy, cfg.copies)
     return Expansion(originals=len(images), factor=1 + cfg.copies)
 
 
@@ -87,7 +87,7 @@ def _lengthened(path: Path, copies: int) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _tell(copy: int, copies: int) -> None:
+def _show_progress(copy: int, copies: int) -> None:
     """One line on the terminal."""
     if sys.stderr.isatty():
         end = "\n" if copy == copies else ""

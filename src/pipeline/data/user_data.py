@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline.system.files import read_json, sha256_of_json
 
-OWN = "data/own.json"
+STATE_FILE = "data/own.json"
 
 
-def own_data(path: str | None, root: Path) -> dict[str, Any]:
+def user_data_state(path: str | None, root: Path) -> dict[str, Any]:
     """What tells a changed folder or file from an unchanged one: names, sizes and times of change, not the content.
 
     Args:
@@ -27,8 +27,8 @@ def own_data(path: str | None, root: Path) -> dict[str, Any]:
     return {"path": path, "num_files": len(facts), "state": sha256_of_json(facts)}
 
 
-def look_again(root: Path) -> None:
+def recheck_user_data(root: Path) -> None:
     """Have DVC look at a person's own files when it runs next, whether a setting has changed by then or not."""
-    noted = root / OWN
-    if noted.exists() and read_json(noted)["path"] is not None:
-        noted.unlink()
+    state = root / STATE_FILE
+    if state.exists() and read_json(state)["path"] is not None:
+        state.unlink()

@@ -25,7 +25,7 @@ from pipeline.evaluation.scores import (
     scores,
     worst_errors,
 )
-from pipeline.model.portable import Portable, predict_log_probabilities
+from pipeline.model.portable import TrainedModel
 
 MOST_PAIRS = 10
 
@@ -69,9 +69,9 @@ class Findings:
         return indices, [true for true, _, _ in told], [taken for _, taken, _ in told], [sure for _, _, sure in told]
 
 
-def findings(model: Portable, test: Split, cfg: EvaluateSection) -> Findings:
+def findings(model: TrainedModel, test: Split, cfg: EvaluateSection) -> Findings:
     """Every test sample is scored once; those that are changed for the curves count for nothing else."""
-    log_probabilities, labels = predict_log_probabilities(model, test.images), np.asarray(test.labels)
+    log_probabilities, labels = model.predict_log_proba(test.images), np.asarray(test.labels)
     counts = confusion_counts(labels, log_probabilities.argmax(1), len(model.classes))
     found = scores(log_probabilities, labels, cfg.num_calibration_bins)
     changed = list(_curves(model, test, cfg)) if test.images.ndim > 2 else []
@@ -91,11 +91,11 @@ def findings(model: Portable, test: Split, cfg: EvaluateSection) -> Findings:
     )
 
 
-def _curves(model: Portable, test: Split, cfg: EvaluateSection) -> list[Curve]:
+def _curves(model: TrainedModel, test: Split, cfg: EvaluateSection) -> list[Curve]:
     indices = chosen(len(test.images), cfg.num_robustness_images)
 
     def predict(images: NDArray[np.uint8]) -> Labels:
-        predicted: Labels = predict_log_probabilities(model, images).argmax(1)
+        predicted: Labels = model.predict_log_proba(images).argmax(1)
         return predicted
 
     return list(curves(predict, np.array(test.images[indices]), np.asarray(test.labels)[indices]))

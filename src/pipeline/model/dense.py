@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from pipeline.config.schema import ModelConfig
+from pipeline.config.schema import Count, ModelConfig
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -38,8 +39,10 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class InputSpec:
     """What one sample is, before the network scales it: network input = (sample - offset) / scale."""
 
-    shape: tuple[int, ...]  # (28, 28), (28, 28, 3) or (number of features,)
-    dtype: str  # uint8 or float32
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # where it is read from a file
+
+    shape: tuple[Count, ...]  # (28, 28), (28, 28, 3) or (number of features,)
+    dtype: Literal["uint8", "float32"]
     offset: float | tuple[float, ...]
     scale: float | tuple[float, ...]
     kind: str | None = None  # data.kind of what it was trained on: says how a person's own sample is made like those
@@ -91,10 +94,10 @@ class DenseNetwork(nn.Module):
             return samples_BP.float() / self.scale
         from pipeline.model import kernels  # not above: a network that only answers does without Numba, 0.15 s
 
-        if not kernels.fit(samples_BP, dtype=torch.uint8):
+        if not kernels.supports(samples_BP, dtype=torch.uint8):
             return samples_BP.float() / self.scale
         scaled_BP = torch.empty(samples_BP.shape, dtype=torch.float32)
-        kernels.divided(samples_BP.numpy(), self.divisor, scaled_BP.numpy())
+        kernels.scale_pixels(samples_BP.numpy(), self.divisor, scaled_BP.numpy())
         return scaled_BP
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def fit(*tensors: torch.Tensor, dtype: torch.dtype = torch.float32) -> bool:
+def supports(*tensors: torch.Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Whether the loops below can take these tensors; torch must do what they cannot, on a GPU for one."""
     return not torch.compiler.is_compiling() and all(
         tensor.device.type == "cpu" and tensor.dtype == dtype and tensor.is_contiguous() for tensor in tensors
@@ -31,9 +31,9 @@ def rmsprop(weights: Floats, gradients: Floats, velocities: Floats, lr: float, r
 
 
 @njit(cache=True, error_model="numpy")
-def divided(samples: NDArray[np.uint8], scale: float, found: Floats) -> None:
-    """found ← samples / scale."""
-    flat, target, divisor = samples.reshape(-1), found.reshape(-1), np.float32(scale)
+def scale_pixels(samples: NDArray[np.uint8], scale: float, out: Floats) -> None:
+    """out ← samples / scale."""
+    flat, target, divisor = samples.reshape(-1), out.reshape(-1), np.float32(scale)
     for i in range(flat.size):
         target[i] = np.float32(flat[i]) / divisor
 
@@ -45,4 +45,4 @@ def load() -> None:
     """
     for weights in (np.zeros((1, 1), np.float32), np.zeros(1, np.float32)):
         rmsprop(weights, weights.copy(), weights.copy(), 0.0, 0.0, 1.0)
-    divided(np.zeros((1, 1), np.uint8), 1.0, np.zeros((1, 1), np.float32))
+    scale_pixels(np.zeros((1, 1), np.uint8), 1.0, np.zeros((1, 1), np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -57,9 +57,3 @@ def cosine_factor(cfg: CosineConfig, step: int, num_steps: int) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, num_steps - warmup)
     return cfg.final_lr_ratio + (1 - cfg.final_lr_ratio) * (1 + math.cos(math.pi * min(1.0, done))) / 2
-
-
-def scheduler_settings(built: tuple[LRScheduler, Literal["step", "epoch"]]) -> dict[str, Any]:
-    """The same in the words of Lightning's configure_optimizers."""
-    scheduler, interval = built
-    return {"scheduler": scheduler, "interval": interval, "frequency": 1}

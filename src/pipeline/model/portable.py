@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pipeline.config.check import validate
 from pipeline.config.schema import ModelConfig
 from pipeline.model import DESCRIPTION, WEIGHTS, require_files
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.system.errors import ConfigError, PipelineError
-from pipeline.system.files import atomic_file, read_json, sha256_of, write_json
+from pipeline.system.errors import PipelineError
+from pipeline.system.files import atomic_file, sha256_of, write_json
+
+PREDICT_BATCH = 2048  # samples; only memory and speed depend on it
 
 
 @dataclass(frozen=True)
-class Portable:
-    """A trained network and what it says of itself."""
+class TrainedModel:
+    """A trained network in eval mode, and what model.json says of it."""
 
     network: DenseNetwork
     classes: list[str]
     input: InputSpec
-    model_sha256: str
+    model_sha256: str  # of the weights' file
     training: dict[str, Any]  # which epoch's weights these are; digests of the data, the configuration and the code
+
+    def predict_log_proba(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, *input.shape) raw samples → (N, C) float32, natural logarithms of the classes' probabilities."""
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(samples), PREDICT_BATCH):
+                logits = self.network(torch.from_numpy(np.array(samples[start : start + PREDICT_BATCH])))
+                parts.append(torch.log_softmax(logits, dim=1).numpy())
+        return np.concatenate(parts)
+
+
+class Probabilities(nn.Module):
+    """The network as it is served: raw samples in, probabilities of the classes out."""
+
+    def __init__(self, network: DenseNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(B, *shape) → (B, C), each row sums to 1."""
+        return torch.softmax(self.network(samples), dim=1)
+
+
+# ---------------------------------------------------------------- the two files
 
 
 def save_model(
@@ -60,7 +85,38 @@ def save_model(
     return digest
 
 
-def load_model(folder: Path) -> Portable:
+class Description(BaseModel):
+    """model.json as it is read; what it has beside this is for people."""
+
+    model_config = ConfigDict(strict=True)
+
+    architecture: ModelConfig
+    classes: Annotated[list[str], Field(min_length=1)]
+    input: InputSpec
+    sha256: dict[str, str]
+    training: dict[str, Any]
+
+    @field_validator("input")
+    @classmethod
+    def _has_one_for_each_feature(cls, spec: InputSpec) -> InputSpec:
+        for name in ("offset", "scale", "features"):
+            values = getattr(spec, name)
+            if isinstance(values, tuple) and spec.shape != (len(values),):
+                raise ValueError(
+                    f"{name}: expected one for each value of a sample, whose shape is {spec.shape!r:.60}, "
+                    f"found {len(values)}"
+                )
+        return spec
+
+    @field_validator("sha256")
+    @classmethod
+    def _has_that_of_the_weights(cls, digests: dict[str, str]) -> dict[str, str]:
+        if WEIGHTS not in digests:
+            raise ValueError(f"expected that of {WEIGHTS}, found {', '.join(digests) or 'none':.60}")
+        return digests
+
+
+def load_model(folder: Path) -> TrainedModel:
     """Read both files, check the digest, build the network in eval mode.
 
     Raises:
@@ -68,51 +124,36 @@ def load_model(folder: Path) -> Portable:
     """
     require_files(folder)
     try:
-        description = read_json(folder / DESCRIPTION)
+        description = Description.model_validate_json((folder / DESCRIPTION).read_bytes())
         weights = load_file(folder / WEIGHTS)
-        cfg = validate(ModelConfig, description["architecture"])
-        spec, classes = _input_spec(description["input"]), _class_names(description["classes"])
-        expected, training = description["sha256"][WEIGHTS], description["training"]
-    except (ConfigError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise PipelineError(
-            f"{folder}: not a model of this pipeline: {error!r}. `dvc checkout` brings it back"
-        ) from None
-    found = sha256_of(folder / WEIGHTS)
+    except ValidationError as error:
+        raise _foreign(folder, _first_mistake(error)) from None
+    except SafetensorError as error:
+        raise _foreign(folder, repr(error)) from None
+    expected, found = description.sha256[WEIGHTS], sha256_of(folder / WEIGHTS)
     if found != expected:
         raise PipelineError(
             f"{folder / WEIGHTS} is not what {DESCRIPTION} describes: expected sha256 {expected}, found {found}. "
             "`dvc checkout` brings the pair back"
         )
+    cfg, spec, classes = description.architecture, description.input, description.classes
     _require_room_in(weights, [prod(spec.shape), *cfg.units, len(classes)], folder)
     network = DenseNetwork(cfg, spec, len(classes))
     _load_weights(network, weights, folder)
-    return Portable(network.eval(), classes, spec, found, training)
+    return TrainedModel(network.eval(), classes, spec, found, description.training)
 
 
-def _input_spec(values: dict[str, Any]) -> InputSpec:
-    """Raises ValueError for what is no shape, type or scaling of samples."""
-    spec = InputSpec.from_json(values)
-    if not isinstance(spec.shape, tuple) or not all(type(size) is int and size > 0 for size in spec.shape):
-        raise ValueError(f"input.shape: expected sizes above 0, found {spec.shape!r:.60}")
-    if spec.dtype not in ("uint8", "float32"):
-        raise ValueError(f"input.dtype: expected uint8 or float32, found {spec.dtype!r:.60}")
-    for name, value in (("offset", spec.offset), ("scale", spec.scale)):
-        numbers = value if isinstance(value, tuple) else (value,)
-        several = isinstance(value, tuple) and spec.shape != (len(numbers),)
-        if several or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"input.{name}: expected a finite number, or one a feature, found {value!r:.60}")
-    if spec.kind is not None and not isinstance(spec.kind, str):
-        raise ValueError(f"input.kind: expected a name, found {spec.kind!r:.60}")
-    names = spec.features
-    if names is not None and (spec.shape != (len(names),) or not all(isinstance(name, str) for name in names)):
-        raise ValueError(f"input.features: expected a name for each value, found {names!r:.60}")
-    return spec
+def _foreign(folder: Path, reason: str) -> PipelineError:
+    return PipelineError(f"{folder}: not a model of this pipeline: {reason}. `dvc checkout` brings it back")
 
 
-def _class_names(values: Any) -> list[str]:
-    if not isinstance(values, list) or not values or not all(isinstance(name, str) for name in values):
-        raise ValueError(f"classes: expected names, found {values!r:.60}")
-    return values
+def _first_mistake(error: ValidationError) -> str:
+    """Where in model.json, what was expected, what was found."""
+    mistake = error.errors()[0]
+    where = ".".join(map(str, mistake["loc"][:2])) or DESCRIPTION  # deeper are the members of a list, or of a union
+    if mistake["type"] == "value_error":
+        return f"{where}: {mistake['ctx']['error']}"
+    return f"{where}: {mistake['msg']}, found {mistake['input']!r:.60}"
 
 
 def _require_room_in(weights: dict[str, Tensor], widths: list[int], folder: Path) -> None:
@@ -130,31 +171,3 @@ def _load_weights(network: DenseNetwork, weights: dict[str, Tensor], folder: Pat
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise PipelineError(f"{folder}: weights and description do not fit: {error}") from None
-
-
-class Probabilities(nn.Module):
-    """The network as it is served: raw samples in, probabilities of the classes out."""
-
-    def __init__(self, network: DenseNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """(B, *shape) → (B, C), each row sums to 1."""
-        return torch.softmax(self.network(samples), dim=1)
-
-
-# ---------------------------------------------------------------- what it says of samples
-
-
-BATCH = 2048  # samples; only memory and speed depend on it
-
-
-def predict_log_probabilities(model: Portable, samples: NDArray[Any]) -> NDArray[np.float32]:
-    """(N, ...) raw samples → (N, C) float32, natural logarithms of the classes' probabilities."""
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(samples), BATCH):
-            logits = model.network(torch.from_numpy(np.array(samples[start : start + BATCH])))
-            parts.append(torch.log_softmax(logits, dim=1).numpy())
-    return np.concatenate(parts)

@@ -33,7 +33,7 @@ class KerasRMSprop(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
-            if kernels.fit(*chain(*pairs)):
+            if kernels.supports(*chain(*pairs)):
                 for weight, gradient in pairs:
                     w, g, v = (tensor.detach().numpy() for tensor in (weight, gradient, self._velocity(weight)))
                     kernels.rmsprop(w, g, v, group["lr"], group["rho"], group["eps"])

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.comparison.subjects import revision_models
-from pipeline.model.portable import Portable, load_model
+from pipeline.model.portable import TrainedModel, load_model
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
 from pipeline.tracking import Store
@@ -30,7 +30,7 @@ from pipeline.tracking.lookup import (
 class Found:
     """A network and where it comes from."""
 
-    model: Portable
+    model: TrainedModel
     what: str
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.model.portable import Portable, Probabilities
+from pipeline.model.portable import Probabilities, TrainedModel
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import atomic_file
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5  # of a probability
 NUM_SAMPLES = 256  # that both are asked
 
 
-def export(model: Portable, out: Path) -> float:
+def export(model: TrainedModel, out: Path) -> float:
     """Write the model as ONNX; returns the largest difference of a probability.
 
     Raises:
@@ -42,7 +42,7 @@ def export(model: Portable, out: Path) -> float:
     return worst
 
 
-def _samples(model: Portable) -> NDArray[Any]:
+def _samples(model: TrainedModel) -> NDArray[Any]:
     """(NUM_SAMPLES, ...) random ones, as large as those of training."""
     rng, spec = np.random.default_rng(0), model.input
     if spec.dtype == "uint8":

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.model.portable import Portable
+from pipeline.model.portable import TrainedModel
 
 
-def answer_and_strokes(model: Portable, sample: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def answer_and_strokes(model: TrainedModel, sample: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probabilities (C,), and for each value of the sample (*shape) what it adds to the most probable class's logit
     over the mean of all logits, to first order.
 

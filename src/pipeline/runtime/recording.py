@@ -44,7 +44,7 @@ from pipeline.tracking import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.model.portable import Portable
+    from pipeline.model.portable import TrainedModel
 
 # Torch, which takes 1.3 s to import, comes with the modules of networks: they are imported where one is at hand.
 RUN_FILE = "run.json"
@@ -108,7 +108,7 @@ def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
 
 
 def record_training(
-    run: Run, cfg: TrainConfig, places: Places, model: Portable, values: Mapping[str, float], device: str
+    run: Run, cfg: TrainConfig, places: Places, model: TrainedModel, values: Mapping[str, float], device: str
 ) -> None:
     """The trained model, portable, and models/run.json for the evaluation to come.
 
@@ -141,7 +141,7 @@ def has_model(run: Run) -> bool:
     return bool(model_ids)
 
 
-def record_model(run: Run, processed: Path, model: Portable, params: Mapping[str, Any]) -> None:
+def record_model(run: Run, processed: Path, model: TrainedModel, params: Mapping[str, Any]) -> None:
     """MLflow's model: loads and serves without this project."""
     from pipeline.model.dense import widths_of
     from pipeline.model.portable import Probabilities

@@ -31,9 +31,9 @@ class ProcessLost(PipelineError):
 class Diverged(PipelineError):
     """A loss or a weight is no finite number any more, so nothing good can come."""
 
-    def __init__(self, message: str, where: dict[str, Any]) -> None:
+    def __init__(self, message: str, details: dict[str, Any]) -> None:
         super().__init__(message)
-        self.where = where  # step, epoch, lr, samples: for failure/diverged.json
+        self.details = details  # step, epoch, lr, samples: for failure/diverged.json
 
 
 class DownloadError(PipelineError):

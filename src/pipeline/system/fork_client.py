@@ -101,7 +101,8 @@ def place(environment: Mapping[str, str]) -> str:
     packages = Path(sysconfig.get_path("purelib"))
     most = [resource.getrlimit(getattr(resource, name))[1] for name in LIMITS]  # a fork could not have more
     key = [
-        sys.executable, sys.version, packages.stat().st_mtime_ns, hashlib.sha256(SERVER.read_bytes()).hexdigest(),
+        sys.prefix, os.path.realpath(sys.executable), sys.version, packages.stat().st_mtime_ns,
+        hashlib.sha256(SERVER.read_bytes()).hexdigest(),
         os.getpriority(os.PRIO_PROCESS, 0), most, sorted(read_at_import(environment).items()),
     ]  # fmt: skip
     folder = Path(environment[VARIABLE])

@@ -1,6 +1,6 @@
 """Checkpoints that a kill at any instant leaves readable: each file is whole or not there, and ends with its digest.
 
-- last.ckpt and last-before.ckpt: to go on from; after each epoch, within a long one every so often, and on one device
+- last.ckpt and last-before.ckpt: to resume from; after each epoch, within a long one every so often, and on one device
   at a signal
 - best.ckpt: the weights to keep, if they are not the last ones
 """
@@ -14,21 +14,21 @@ import pickle
 import struct
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins import TorchCheckpointIO
 
 from pipeline.system.errors import PipelineError
 from pipeline.system.resource_errors import is_memory
 
 LAST, BEFORE, BEST = "last.ckpt", "last-before.ckpt", "best.ckpt"
-MOST_SHARE = 0.02  # of the time may go into saving amid epochs
-CHUNKS_BETWEEN_LOOKS = 8  # several processes agree that it is time to save; one looks at its clock for each chunk
+MAX_SAVE_SHARE = 0.02  # of the time may go into saving within epochs
+CHUNKS_BETWEEN_CHECKS = 8  # several processes agree that it is time to save; one looks at its clock for each chunk
 _MARK = b"\nsha256:"
 _TAIL_BYTES = len(_MARK) + 64
 
@@ -47,14 +47,14 @@ class Interrupted(Exception):
 # ---------------------------------------------------------------- files
 
 
-class SafeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """How Lightning writes and reads checkpoints. torch.load reads the files too: it looks past the digest."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """All or nothing. What last.ckpt was before becomes last-before.ckpt."""
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        new = place.with_name(f"{place.name}.new")  # always the same name: a kill leaves one at most
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(f"{target.name}.new")  # always the same name: a kill leaves one at most
         try:
             with open(new, "w+b") as file:
                 _write(checkpoint, file)
@@ -64,9 +64,9 @@ class SafeFiles(TorchCheckpointIO):
                 file.write(_MARK + digest.encode())
                 file.flush()
                 os.fsync(file.fileno())
-            if place.name == LAST and place.exists():
-                place.replace(place.with_name(BEFORE))
-            new.replace(place)
+            if target.name == LAST and target.exists():
+                target.replace(target.with_name(BEFORE))
+            new.replace(target)
         finally:
             new.unlink(missing_ok=True)
 
@@ -131,27 +131,34 @@ def _read(path: Path, **options: Any) -> dict[str, Any]:
     return loaded
 
 
-def newest(work: Path, keeps_best: bool) -> Path | None:
-    """The checkpoint to go on from; None: begin anew. A damaged one is removed, with a warning."""
-    for path in (work / LAST, work / BEFORE):
-        found = _state(path)
-        if found is not None:
-            if keeps_best and found["history"] and not is_whole(work / BEST):  # the best one was saved before
-                break
-            return path
-        if path.exists():
+def candidates(work: Path) -> Iterator[Path]:
+    """The checkpoints to resume from, the newest first; after `discard_damaged` the first one is whole."""
+    return (path for path in (work / LAST, work / BEFORE) if path.exists())
+
+
+def discard_damaged(work: Path, keeps_best: bool) -> None:
+    """Remove, with a warning, what no training can resume from: all of it where the best epoch's weights are lost.
+
+    Raises:
+        PipelineError: a checkpoint takes more memory to read than there is. It stays.
+    """
+    for path in candidates(work):
+        state = _state(path)
+        if state is None:
             log.warning("%s is damaged: the training goes on from what was saved before it", path)
-            path.unlink(missing_ok=True)
-    else:
-        return None
-    log.warning("%s is damaged or gone, and with it the best epoch so far: the training begins anew", work / BEST)
-    for name in (LAST, BEFORE, BEST):
-        (work / name).unlink(missing_ok=True)
-    return None
+            path.unlink(missing_ok=True)  # another process may have been first
+            continue
+        if keeps_best and state["history"] and not is_whole(work / BEST):  # the best one was saved before
+            log.warning(
+                "%s is damaged or gone, and with it the best epoch so far: the training begins anew", work / BEST
+            )
+            for name in (LAST, BEFORE, BEST):
+                (work / name).unlink(missing_ok=True)
+        return
 
 
 def _state(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds; None: it is not there or damaged. Not by mmap, for which torch looks at no lengths."""
+    """What a checkpoint holds; None: it is damaged. Not by mmap, for which torch looks at no lengths."""
     try:
         state = _read(path, map_location="cpu") if is_whole(path) else {}
     except PipelineError as error:
@@ -161,19 +168,19 @@ def _state(path: Path) -> dict[str, Any] | None:
     return state if isinstance(state.get("history"), list) else None
 
 
-# ---------------------------------------------------------------- amid an epoch
+# ---------------------------------------------------------------- within an epoch
 
 
-class SaveAmidEpochs(Callback):
+class MidEpochCheckpoint(Callback):
     """Saves between two chunks of an epoch: when the last time is long ago, and when the training is to stop.
 
     Args:
         every_s: seconds between two times, more where saving takes long.
-        asked_to_stop: looked at before each chunk; with several processes the answer is theirs to give by ending.
+        stop_requested: asked before each chunk; with several processes the answer is theirs to give by ending.
     """
 
-    def __init__(self, work: Path, every_s: float, asked_to_stop: Callable[[], bool]) -> None:
-        self.path, self.every_s, self.asked_to_stop = work / LAST, every_s, asked_to_stop
+    def __init__(self, work: Path, every_s: float, stop_requested: Callable[[], bool]) -> None:
+        self.path, self.every_s, self.stop_requested = work / LAST, every_s, stop_requested
         self._due_s = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -182,28 +189,28 @@ class SaveAmidEpochs(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        stop = trainer.world_size == 1 and self.asked_to_stop()
-        begun = batch_idx > 0 and not trainer.is_last_batch  # else the epoch's own checkpoint is as good, or near
-        if begun and (stop or self._is_time(trainer, batch_idx)):
+        stop = trainer.world_size == 1 and self.stop_requested()
+        mid_epoch = batch_idx > 0 and not trainer.is_last_batch  # else the epoch's own checkpoint is as good, or near
+        if mid_epoch and (stop or self._is_due(trainer, batch_idx)):
             start_s = time.monotonic()
             trainer.save_checkpoint(self.path)
             end_s = time.monotonic()
-            self._due_s = end_s + max(self.every_s, (end_s - start_s) / MOST_SHARE)
-        if stop and (begun or batch_idx == 0):
+            self._due_s = end_s + max(self.every_s, (end_s - start_s) / MAX_SAVE_SHARE)
+        if stop and (mid_epoch or batch_idx == 0):
             raise Interrupted
 
-    def _is_time(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+    def _is_due(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         if trainer.world_size == 1:
             return time.monotonic() >= self._due_s
-        if batch_idx % CHUNKS_BETWEEN_LOOKS:
+        if batch_idx % CHUNKS_BETWEEN_CHECKS:
             return False
         return trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._due_s, all=False)
 
 
-def rewound(loops: Mapping[str, Any]) -> dict[str, Any]:
+def rewind_to_chunk(loops: Mapping[str, Any]) -> dict[str, Any]:
     """Lightning's counters as they were before the chunk that is about to begin.
 
-    Lightning counts a chunk as ready before `on_train_batch_start`, and would count it twice when it goes on.
+    Lightning counts a chunk as ready before `on_train_batch_start`, and would count it twice when it resumes.
     """
     fit_loop = dict(loops["fit_loop"])
     progress = dict(fit_loop["epoch_loop.batch_progress"])

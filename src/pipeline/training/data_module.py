@@ -1,4 +1,4 @@
-"""Batches of data that lies in memory or in a file larger than it: no worker processes, no Python per sample."""
+"""Chunks of data that lies in memory or in a file larger than it: no worker processes, no Python per sample."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ CHUNK_BYTES = 2 * 2**20  # of samples gathered at once: some 20 batches of MNIST
 LARGE_BYTES = 256 * 2**20  # a file above this is read window by window, so that memory does not grow with it
 WINDOW_BYTES = 64 * 2**20
 BLOCK_BYTES = 48 * 2**10  # read in one go: long enough for a disk, short enough for a window of over 1,000
+VALIDATION_BATCH = 2048  # samples; only memory and speed depend on it
 
 
 class Chunk(NamedTuple):
@@ -37,15 +38,15 @@ class Chunk(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch this process gets, of `world` processes."""
+class BatchShard:
+    """Which part of every batch the process of this rank gets."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     def of(self, size: int) -> slice:
-        """Parts differ by one sample at most, and lie one after another."""
-        return slice(size * self.rank // self.world, size * (self.rank + 1) // self.world)
+        """Where it lies in a batch of so many samples. Shards differ by one sample at most, and follow one another."""
+        return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
 
 @dataclass
@@ -79,16 +80,16 @@ class EpochOrder:
         return order
 
 
-class Batches:
-    """An iterable of chunks that Lightning takes as a loader.
+class ChunkLoader:
+    """An iterable of chunks, which Lightning takes for a loader of batches.
 
     Args:
         samples: (N, ...) uint8 or float32, may be memory-mapped.
         labels: (N,) int64.
         batch_size: samples behind one optimizer step in all processes; an epoch's last step has what is left.
         seed: shuffles anew for each epoch; None: as they lie.
-        share: which part of each batch to yield.
-        max_steps: most steps of a chunk.
+        shard: which part of each batch to yield.
+        max_steps: of a chunk.
         first_chunk: where the first epoch begins, with those before it left out; the others have all.
     """
 
@@ -98,12 +99,12 @@ class Batches:
         labels: NDArray[np.int64],
         batch_size: int,
         seed: int | None,
-        share: Share = Share(),
+        shard: BatchShard = BatchShard(),
         max_steps: int | None = None,
         first_chunk: int = 0,
     ) -> None:
         self.first_chunk = first_chunk
-        self.samples, self.labels, self.batch_size, self.share = samples, labels, batch_size, share
+        self.samples, self.labels, self.batch_size, self.shard = samples, labels, batch_size, shard
         sample_bytes = max(1, samples[:1].nbytes)
         self.steps = max(1, CHUNK_BYTES // (sample_bytes * batch_size))
         if max_steps is not None:
@@ -147,11 +148,11 @@ class Batches:
             stop = min(start + self.chunk_size, len(chosen))
             starts = range(start, stop, self.batch_size)
             global_sizes = tuple(min(self.batch_size, stop - first) for first in starts)
-            parts = [self.share.of(size) for size in global_sizes]
-            own = np.concatenate([np.arange(s + p.start, s + p.stop) for s, p in zip(starts, parts, strict=True)])
+            parts = [self.shard.of(size) for size in global_sizes]
+            places = np.concatenate([np.arange(s + p.start, s + p.stop) for s, p in zip(starts, parts, strict=True)])
             yield Chunk(
-                torch.from_numpy(samples[rows[own]]),
-                torch.from_numpy(self.labels[chosen[own]]),
+                torch.from_numpy(samples[rows[places]]),
+                torch.from_numpy(self.labels[chosen[places]]),
                 tuple(part.stop - part.start for part in parts),
                 global_sizes,
             )
@@ -163,16 +164,16 @@ def read_rows(array: np.memmap[Any, Any], rows: NDArray[np.int64]) -> NDArray[np
     Mapped pages count as this process' memory: 2,000 random images of a 6 GB file made 3 GB resident, since the kernel
     maps large pieces at once.
     """
-    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    buffer = found.reshape(-1).view(np.uint8).data
-    row_bytes = found[:1].nbytes
+    values = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    buffer = values.reshape(-1).view(np.uint8).data
+    row_bytes = values[:1].nbytes
     runs = np.flatnonzero(np.diff(rows) != 1) + 1
     path = str(array.filename)
     with open(path, "rb", buffering=0) as file:
         for first, last in zip([0, *runs.tolist()], [*runs.tolist(), len(rows)], strict=True):
             part = buffer[first * row_bytes : last * row_bytes]
             _read_into(file.fileno(), part, array.offset + int(rows[first]) * row_bytes, path)
-    return found
+    return values
 
 
 def _read_into(descriptor: int, buffer: memoryview, offset: int, name: str) -> None:
@@ -186,41 +187,45 @@ def _read_into(descriptor: int, buffer: memoryview, offset: int, name: str) -> N
 # ---------------------------------------------------------------- what Lightning asks for
 
 
-VALIDATION_BATCH = 2048  # samples; only memory and speed depend on it
-
-
-class Loaders(pl.LightningDataModule):
+class DataModule(pl.LightningDataModule):
     """Training in shuffled chunks of several steps, validation front to back; without validation there is no loader."""
 
     def __init__(self, train: Split, validation: Split | None, cfg: TrainConfig) -> None:
         super().__init__()
         self.train, self.validation, self.cfg = train, validation, cfg
-        self.first_chunk = 0  # of the first epoch, where a training goes on amid one
+        self.first_chunk = 0  # of the first epoch, where a training resumes within one
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one may have fewer samples."""
         return -(-len(self.train.labels) // self.cfg.trainer.batch_size)
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> ChunkLoader:
         images, labels, trainer = self.train.images, self.train.labels, self.cfg.trainer
         max_steps = 1 if trainer.strategy == "fsdp" else None  # see Classifier.automatic_optimization
-        return Batches(images, labels, trainer.batch_size, self.cfg.seed, self._share(), max_steps, self.first_chunk)
+        return ChunkLoader(
+            images, labels, trainer.batch_size, self.cfg.seed, self._shard(), max_steps, self.first_chunk
+        )
 
     def batch(self, epoch: int, step: int) -> NDArray[np.int64]:
         """The samples behind a step of an epoch, in all processes: places in data/processed/train."""
-        batches = self.train_dataloader()
-        assert batches.order is not None
-        batches.order.set_epoch(epoch)
+        order = self.train_dataloader().order
+        assert order is not None
+        order.set_epoch(epoch)
         size = self.cfg.trainer.batch_size
-        return batches.order.indices()[step * size : (step + 1) * size]
+        return order.indices()[step * size : (step + 1) * size]
 
-    def val_dataloader(self) -> Batches | list[Batches]:
+    def val_dataloader(self) -> ChunkLoader | list[ChunkLoader]:
         if self.validation is None:
             return []
         images, labels = self.validation.images, self.validation.labels
-        return Batches(images, labels, VALIDATION_BATCH, None, self._share(), max_steps=1)
+        return ChunkLoader(images, labels, VALIDATION_BATCH, None, self._shard(), max_steps=1)
 
-    def _share(self) -> Share:
+    def _shard(self) -> BatchShard:
         assert self.trainer is not None
-        return Share(self.trainer.global_rank, self.trainer.world_size)
+        return BatchShard(self.trainer.global_rank, self.trainer.world_size)
+
+
+def data_module_of(trainer: pl.Trainer) -> DataModule:
+    module: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+    return module

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -24,11 +23,19 @@ from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.system.processes import Rank, world_size
-from pipeline.training.checkpoints import BEST, LAST, SafeFiles, SaveAmidEpochs, newest
-from pipeline.training.data_module import Loaders
+from pipeline.training.checkpoints import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    MidEpochCheckpoint,
+    candidates,
+    discard_damaged,
+)
+from pipeline.training.data_module import DataModule
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
 from pipeline.training.distributed_env import OwnSignals, environment, others_alive
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
+from pipeline.training.objectives import direction
 from pipeline.training.progress import EpochProgress
 
 
@@ -55,45 +62,42 @@ def fit(
     console: Console,
     on_epoch: OnEpoch,
     on_steps: OnSteps,
-    asked_to_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """Train `network` in place.
 
     With several devices this runs in a process of each; the weights are then in the network of rank 0.
 
     Args:
-        work: holds checkpoints while the training goes; a training that was cut short goes on from there.
+        work: holds checkpoints while the training runs; one that was interrupted resumes from there.
         on_epoch: called with (epoch, metrics) after each epoch, in the process of rank 0; True ends the training.
         on_steps: called with (metric name, [(step, value), …]) after each epoch, in the process of rank 0.
-        asked_to_stop: looked at before each chunk of training, on one device; once it is true the state is saved.
+        stop_requested: asked before each chunk of training, on one device; once it is true the state is saved.
 
     Raises:
-        Interrupted: it was asked to stop.
+        Interrupted: a stop was requested.
     """
     progress = EpochProgress(console, cfg.tracking.progress)
 
-    def epoch_done(epoch: int, values: Values) -> bool | None:
+    def print_epoch(epoch: int, values: Values) -> bool | None:
         progress.on_epoch(epoch, cfg.trainer.num_epochs, values)
         return on_epoch(epoch, values)
 
-    module = Classifier(network, cfg, epoch_done, on_steps)
-    loaders = Loaders(train, validation, cfg)
-    checkpoint = newest(work, cfg.trainer.keep == "best")
+    module = Classifier(network, cfg, print_epoch, on_steps)
+    data = DataModule(train, validation, cfg)
+    discard_damaged(work, keeps_best=cfg.trainer.keep == "best")
     with tuned_cpu(max(1, threads_of(cfg.trainer) // cfg.trainer.devices)), _quiet_lightning():
-        save_amid = SaveAmidEpochs(work, cfg.tracking.save_every_s, asked_to_stop)
-        trainer = build_trainer(cfg.trainer, work, [progress, save_amid])
+        mid_epoch = MidEpochCheckpoint(work, cfg.tracking.save_every_s, stop_requested)
+        trainer = build_trainer(cfg.trainer, work, [progress, mid_epoch])
         if isinstance(cfg.optimizer, KerasRMSpropConfig) and accelerator(cfg.trainer) == "cpu":
             kernels.load()  # 0.15 s that are none of the training's
         start_s = time.perf_counter()
         with others_alive(world_size(cfg.trainer)):
-            trainer.fit(
-                module, datamodule=loaders,
-                ckpt_path=checkpoint, weights_only=True,
-            )  # fmt: skip
+            trainer.fit(module, datamodule=data, ckpt_path=next(candidates(work), None), weights_only=True)
         fit_s = time.perf_counter() - start_s
-    kept_epoch = _keep(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
+    kept_epoch = _restore_kept_epoch(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
     epochs_here = [row for row in module.history if row["epoch"] >= module.first_epoch]
-    skipped = module.first_chunk * loaders.train_dataloader().chunk_size
+    skipped = module.first_chunk * data.train_dataloader().chunk_size
     return Fit(
         network=network.cpu().eval(),
         history=module.history,
@@ -113,7 +117,7 @@ def fit_processed(
     console: Console,
     on_epoch: OnEpoch,
     on_steps: OnSteps,
-    asked_to_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """Train a new network on what preprocess left in `processed`."""
     card = DataCard.read(processed / "data_card.json")
@@ -121,12 +125,12 @@ def fit_processed(
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     validation = load_split(processed, "validation") if split_exists(processed, "validation") else None
     train = load_split(processed, "train")
-    return fit(network, train, validation, cfg, work, console, on_epoch, on_steps, asked_to_stop)
+    return fit(network, train, validation, cfg, work, console, on_epoch, on_steps, stop_requested)
 
 
 def input_spec(card: DataCard) -> InputSpec:
-    found = {"shape": card.image_shape, "dtype": card.dtype, **card.scaling}
-    return InputSpec.from_json({**found, "kind": card.kind, "features": card.features})
+    sample = {"shape": card.image_shape, "dtype": card.dtype, "kind": card.kind, "features": card.features}
+    return InputSpec.from_json({**sample, **card.scaling})
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -135,10 +139,10 @@ def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> 
         strategy=strategy(cfg),
         devices=cfg.devices,
         num_nodes=cfg.num_nodes,
-        plugins=[environment(Rank.of(os.environ)), SafeFiles()],
+        plugins=[environment(Rank.of(os.environ)), AtomicCheckpointIO()],
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
-        callbacks=[OwnSignals(), *callbacks, *checkpoints(cfg, work), *early_stopping(cfg)],
+        callbacks=[OwnSignals(), *callbacks, *checkpoint_callbacks(cfg, work), *early_stopping(cfg)],
         default_root_dir=work,
         logger=False,  # runs are tracked by pipeline.tracking, an epoch at a time
         enable_progress_bar=False,  # ours costs less and shows both metrics
@@ -158,8 +162,8 @@ def strategy(cfg: TrainerConfig) -> Strategy | str:
     return DDPStrategy(process_group_backend="nccl" if accelerator(cfg) == "gpu" else "gloo")
 
 
-def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
-    """The last epoch's state, to go on from, and the best one's, to keep.
+def checkpoint_callbacks(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
+    """The last epoch's state, to resume from, and the best one's, to keep.
 
     Two callbacks: `save_last` of one callback writes last.ckpt only when the best one changes (Lightning 2.6).
     """
@@ -173,14 +177,16 @@ def checkpoints(cfg: TrainerConfig, work: Path) -> Iterator[Callback]:
     )
     if cfg.keep == "best":
         yield ModelCheckpoint(
-            work, BEST.removesuffix(".ckpt"), monitor=cfg.monitor, mode=better(cfg.monitor),
+            work, BEST.removesuffix(".ckpt"), monitor=cfg.monitor, mode=direction(cfg.monitor),
             save_weights_only=True, save_on_train_epoch_end=False, enable_version_counter=False,
         )  # fmt: skip
 
 
 def early_stopping(cfg: TrainerConfig) -> Iterator[Callback]:
     if stop := cfg.early_stopping:
-        yield StopEarly(cfg.monitor, mode=better(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta)
+        yield StopEarly(
+            cfg.monitor, mode=direction(cfg.monitor), patience=stop.patience_epochs, min_delta=stop.min_delta
+        )
 
 
 class StopEarly(EarlyStopping):
@@ -190,17 +196,12 @@ class StopEarly(EarlyStopping):
         trainer.should_stop = self.stopped_epoch > 0
 
 
-def better(metric: str) -> Any:
-    """`min` for a loss, `max` for an accuracy."""
-    return "min" if metric.endswith("loss") else "max"
-
-
-def _keep(network: DenseNetwork, cfg: TrainerConfig, history: list[Values], work: Path) -> int:
+def _restore_kept_epoch(network: DenseNetwork, cfg: TrainerConfig, history: list[Values], work: Path) -> int:
     """Give the network the weights that are to be kept; the epoch they come from."""
     if cfg.keep == "last" and cfg.strategy != "fsdp":
         return int(history[-1]["epoch"])
     kept = BEST if cfg.keep == "best" else LAST
-    state = SafeFiles().load_checkpoint(work / kept, map_location="cpu")
+    state = AtomicCheckpointIO().load_checkpoint(work / kept, map_location="cpu")
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
     return int(state["epoch"])

@@ -37,8 +37,8 @@ class EpochMetrics(Metric):
         """(3,) float64: what this process has counted since `reset`."""
         return torch.stack([self.loss_sum, self.correct.double(), self.count.double()])
 
-    def take_up(self, totals_3: Tensor) -> None:
-        """Go on counting from there."""
+    def restore(self, totals_3: Tensor) -> None:
+        """Go on counting from what `totals` gave."""
         self.loss_sum += totals_3[0].to(self.loss_sum)
         self.correct += totals_3[1].to(self.correct)
         self.count += totals_3[2].to(self.count)

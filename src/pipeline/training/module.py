@@ -1,6 +1,6 @@
 """The LightningModule: what a step is, what is measured, what an epoch leaves behind.
 
-Shapes: B samples of one step in this process, N of a chunk, S steps of a chunk, C classes.
+Shapes: B samples of one step in this process, N of a chunk, S steps of a chunk, C classes, P processes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,15 +21,27 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.schema import TrainConfig
 from pipeline.model.dense import DenseNetwork
-from pipeline.model.optimizers import build_optimizer, build_scheduler, scheduler_settings
+from pipeline.model.optimizers import build_optimizer, build_scheduler
 from pipeline.system.errors import Diverged
-from pipeline.training.checkpoints import rewound
-from pipeline.training.data_module import Chunk, Loaders
+from pipeline.training.checkpoints import rewind_to_chunk
+from pipeline.training.data_module import Chunk, data_module_of
 from pipeline.training.metrics import EpochMetrics
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
 Values = dict[str, float]
 OnEpoch = Callable[[int, Values], bool | None]  # True: this epoch was the last one
 OnSteps = Callable[[str, list[tuple[int, float]]], None]
+
+
+class EpochState(TypedDict):
+    """What the metrics of an epoch are made of so far, in all processes, for a checkpoint within it."""
+
+    chunk: int  # that comes next
+    metrics: Tensor  # (P, 3): totals of EpochMetrics
+    logged_steps: list[int]
+    logged_losses: Tensor  # (P, number of logged steps)
 
 
 class Classifier(pl.LightningModule):
@@ -54,36 +66,40 @@ class Classifier(pl.LightningModule):
         self.loss = nn.CrossEntropyLoss(label_smoothing=cfg.loss.label_smoothing)
         self.train_metrics, self.val_metrics = EpochMetrics(), EpochMetrics()
         self.history: list[Values] = []  # one row an epoch, all epochs since the first, resumed or not
-        self.first_epoch = 0  # where this process began; above 0 for a training that went on
+        self.first_epoch = 0  # where this process began; above 0 for a training that was resumed
         self.first_chunk = 0  # of that epoch
-        self._amid: dict[str, Any] | None = None  # what had been counted of that epoch, if it goes on amid one
+        self._mid_epoch: EpochState | None = None  # of that epoch, if it is resumed within it
         self._lr = 0.0  # of the newest step: after an epoch the schedule has already set the next one's
-        self._noted_steps: list[int] = []
-        self._noted_losses = torch.empty(0)
+        self._logged_steps: list[int] = []
+        self._logged_losses = torch.empty(0)
         self._epoch_start_s = 0.0
         self._schedule: LRScheduler | None = None
         self._schedule_interval = ""
 
-    # ---------------------------------------------------------------- steps
-
     def forward(self, samples: Tensor) -> Tensor:
         return self.network(samples)  # type: ignore[no-any-return]
 
-    def on_train_start(self) -> None:
-        self._alone = (
-            isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.cfg.trainer.precision != "16-mixed"
-        )
-        self._steps_done = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # global_step
-        if self._amid is not None:  # Lightning goes on without `on_train_epoch_start`
-            self.on_train_epoch_start()
-            self._take_up(self._amid)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.cfg.optimizer, self.network.parameters())
+        num_steps = data_module_of(self.trainer).steps_per_epoch * self.cfg.trainer.num_epochs
+        built = build_scheduler(self.cfg.scheduler, optimizer, num_steps)
+        if built is None:
+            return optimizer
+        schedule, interval = built
+        if self.automatic_optimization:
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
+        self._schedule, self._schedule_interval = schedule, interval
+        return [optimizer], [schedule]  # Lightning saves and restores it; `_optimize` advances it
 
-    def on_train_epoch_start(self) -> None:
-        self.train_metrics.reset()
-        # In one place, not in many small ones that stay behind: those kept the memory of whole steps from being reused.
-        most = 1 + loaders_of(self.trainer).steps_per_epoch // self.cfg.tracking.step_metrics_every
-        self._noted_steps, self._noted_losses = [], torch.empty(most, device=self.device)
-        self._epoch_start_s = time.perf_counter()
+    # ---------------------------------------------------------------- steps
+
+    def on_train_start(self) -> None:
+        strategy, precision = self.trainer.strategy, self.cfg.trainer.precision
+        self._single_device = isinstance(strategy, SingleDeviceStrategy) and precision != "16-mixed"
+        self._step_progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # global_step
+        if self._mid_epoch is not None:  # Lightning resumes without `on_train_epoch_start`
+            self.on_train_epoch_start()
+            self._restore_epoch(self._mid_epoch)
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> Tensor | None:
         self._seed_noise(batch_idx)
@@ -109,24 +125,24 @@ class Classifier(pl.LightningModule):
 
     def _loss(self, logits_BC: Tensor, labels_B: Tensor, global_size: int) -> Tensor:
         """What this process adds to a step: its mean over the processes is the mean over all of the step's samples."""
-        world = self.trainer.world_size
-        if world == 1:
+        world_size = self.trainer.world_size
+        if world_size == 1:
             return self.loss(logits_BC, labels_B)  # type: ignore[no-any-return]
         if not len(labels_B):  # fewer samples are left than there are processes
             return logits_BC.sum() * 0.0
-        return self.loss(logits_BC, labels_B) * (len(labels_B) * world / global_size)  # type: ignore[no-any-return]
+        return self.loss(logits_BC, labels_B) * (len(labels_B) * world_size / global_size)  # type: ignore[no-any-return]
 
     def _optimize(self, loss: Tensor) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         for weight in self._weights:
             weight.grad = None
-        if self._alone:  # the same without Lightning's hooks, of which none has anything to do here: 0.1 ms a step
+        if self._single_device:  # the same without Lightning's hooks, none of which does anything here: 0.1 ms a step
             torch.autograd.backward(loss)
             self.on_before_optimizer_step(optimizer.optimizer)
-            self._steps_done.increment_ready()
+            self._step_progress.increment_ready()
             optimizer.optimizer.step()
-            self._steps_done.increment_completed()
+            self._step_progress.increment_completed()
         else:
             self.manual_backward(loss)
             optimizer.step()
@@ -148,10 +164,17 @@ class Classifier(pl.LightningModule):
         self.train_metrics.update(losses_S.double() * sizes_S / self.trainer.world_size, logits_NC, chunk.labels)
         every = self.cfg.tracking.step_metrics_every
         for step in range(first_step + -first_step % every, first_step + len(losses_S), every):
-            self._noted_losses[len(self._noted_steps)] = losses_S[step - first_step]
-            self._noted_steps.append(step)
+            self._logged_losses[len(self._logged_steps)] = losses_S[step - first_step]
+            self._logged_steps.append(step)
 
     # ---------------------------------------------------------------- epochs
+
+    def on_train_epoch_start(self) -> None:
+        self.train_metrics.reset()
+        # In one place, not in many small ones that stay behind: those kept the memory of whole steps from being reused.
+        room = 1 + data_module_of(self.trainer).steps_per_epoch // self.cfg.tracking.step_metrics_every
+        self._logged_steps, self._logged_losses = [], torch.empty(room, device=self.device)
+        self._epoch_start_s = time.perf_counter()
 
     def on_validation_epoch_start(self) -> None:
         self.val_metrics.reset()
@@ -176,27 +199,29 @@ class Classifier(pl.LightningModule):
         self._require_finite(values)
         self.history.append({"epoch": self.current_epoch, **values})
         epoch_s = time.perf_counter() - self._epoch_start_s
-        step_losses = self._take_step_losses()
-        enough = False
+        step_losses = self._reduced_step_losses()
+        stop = False
         if self.trainer.is_global_zero:
             self.on_steps("train/loss_step", step_losses)
-            enough = bool(self.on_epoch(self.current_epoch, values | {"epoch_s": epoch_s}))
+            stop = bool(self.on_epoch(self.current_epoch, values | {"epoch_s": epoch_s}))
         if self.trainer.world_size > 1:
-            enough = self.trainer.strategy.reduce_boolean_decision(enough, all=False)
-        if enough:  # without: what another callback has decided stays
+            stop = self.trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:  # else what another callback has decided stays
             self.trainer.should_stop = True
 
-    def _take_step_losses(self) -> list[tuple[int, float]]:
-        """The noted steps' mean losses over all processes; the only copy to the CPU in an epoch beside its metrics."""
-        losses_S = self.trainer.strategy.reduce(self._noted_losses[: len(self._noted_steps)], reduce_op="mean")
-        return list(zip(self._noted_steps, losses_S.tolist(), strict=True))
+    def _reduced_step_losses(self) -> list[tuple[int, float]]:
+        """The logged steps' mean losses over all processes; the only copy to the CPU in an epoch beside its metrics."""
+        losses_S = self.trainer.strategy.reduce(self._logged_losses[: len(self._logged_steps)], reduce_op="mean")
+        return list(zip(self._logged_steps, losses_S.tolist(), strict=True))
+
+    # ---------------------------------------------------------------- divergence
 
     def _require_finite_losses(self, losses_S: Tensor, first_step: int) -> None:
         """Looked at once a chunk, as it waits for the device."""
         finite_S = torch.isfinite(losses_S)
         if not bool(finite_S.all()):
             place = int(finite_S.int().argmin())
-            self._give_up(f"the loss is {float(losses_S[place])}", first_step + place)
+            raise self._diverged(f"the loss is {float(losses_S[place])}", first_step + place)
 
     def _require_finite(self, values: Values) -> None:
         """At an epoch's end, before its state is saved."""
@@ -204,68 +229,49 @@ class Classifier(pl.LightningModule):
         if not wrong and not bool(torch.stack([torch.isfinite(weight).all() for weight in self._weights]).all()):
             wrong = ["a weight"]
         if wrong:
-            self._give_up(f"{', '.join(wrong)} is no finite number", self.global_step - 1)
+            raise self._diverged(f"{', '.join(wrong)} is no finite number", self.global_step - 1)
 
-    def _give_up(self, what: str, step: int) -> None:
-        loaders = loaders_of(self.trainer)
-        place = step - self.current_epoch * loaders.steps_per_epoch
-        samples = loaders.batch(self.current_epoch, place).tolist()
+    def _diverged(self, what: str, step: int) -> Diverged:
+        data = data_module_of(self.trainer)
+        samples = data.batch(self.current_epoch, step - self.current_epoch * data.steps_per_epoch).tolist()
         some = ", ".join(map(str, samples[:5])) + (f" and {len(samples) - 5} more" if len(samples) > 5 else "")
         saved = f"the state after epoch {len(self.history)} is saved" if self.history else "no epoch was finished"
-        where = {"step": step, "epoch": self.current_epoch, "lr": self._lr, "samples": samples}
-        raise Diverged(
+        return Diverged(
             f"the training diverged: {what} in step {step} (epoch {self.current_epoch + 1}, lr {self._lr:g}), whose "
             f"batch was the training samples {some}; {saved}. Use a smaller optimizer.lr, or "
             "trainer.gradient_clip_norm=1.0",
-            where,
+            {"step": step, "epoch": self.current_epoch, "lr": self._lr, "samples": samples},
         )
 
-    # ---------------------------------------------------------------- optimizer and state
-
-    def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.cfg.optimizer, self.network.parameters())
-        num_steps = loaders_of(self.trainer).steps_per_epoch * self.cfg.trainer.num_epochs
-        built = build_scheduler(self.cfg.scheduler, optimizer, num_steps)
-        if built is None:
-            return optimizer
-        if self.automatic_optimization:
-            return {"optimizer": optimizer, "lr_scheduler": scheduler_settings(built)}
-        self._schedule, self._schedule_interval = built
-        return [optimizer], [self._schedule]  # Lightning saves and restores it; `_optimize` advances it
+    # ---------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
         chunks = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        if chunks.ready > chunks.completed:  # amid an epoch, before a chunk
-            checkpoint["loops"] = rewound(checkpoint["loops"])
-            checkpoint["amid_epoch"] = {"chunk": chunks.completed, **self._counted()}
+        if chunks.ready > chunks.completed:  # within an epoch, before a chunk
+            checkpoint["loops"] = rewind_to_chunk(checkpoint["loops"])
+            checkpoint["mid_epoch"] = self._epoch_state(chunks.completed)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint["history"])
         self.first_epoch = len(self.history)
-        self._amid = checkpoint.get("amid_epoch")
-        if self._amid is not None:
-            self.first_chunk = loaders_of(self.trainer).first_chunk = self._amid["chunk"]
+        self._mid_epoch = checkpoint.get("mid_epoch")
+        if self._mid_epoch is not None:
+            self.first_chunk = data_module_of(self.trainer).first_chunk = self._mid_epoch["chunk"]
 
-    def _counted(self) -> dict[str, Any]:
-        """What the epoch's metrics are made of so far, of each process (P)."""
-        metrics_P3 = self._of_all(self.train_metrics.totals())
-        losses_PS = self._of_all(self._noted_losses[: len(self._noted_steps)])
-        return {"metrics": metrics_P3, "noted_steps": self._noted_steps, "noted_losses": losses_PS}
+    def _epoch_state(self, chunk: int) -> EpochState:
+        metrics = self._gathered(self.train_metrics.totals())
+        losses = self._gathered(self._logged_losses[: len(self._logged_steps)])
+        return EpochState(chunk=chunk, metrics=metrics, logged_steps=self._logged_steps, logged_losses=losses)
 
-    def _of_all(self, own_N: Tensor) -> Tensor:
+    def _gathered(self, values_N: Tensor) -> Tensor:
         """(P, N), on the CPU."""
-        return self.trainer.strategy.all_gather(own_N).reshape(self.trainer.world_size, len(own_N)).cpu()
+        return self.trainer.strategy.all_gather(values_N).reshape(self.trainer.world_size, len(values_N)).cpu()
 
-    def _take_up(self, amid: dict[str, Any]) -> None:
+    def _restore_epoch(self, state: EpochState) -> None:
         rank = self.trainer.global_rank
-        self.train_metrics.take_up(amid["metrics"][rank])
-        self._noted_steps = list(amid["noted_steps"])
-        losses = amid["noted_losses"][rank].to(self.device)
-        self._noted_losses = torch.cat([losses, self._noted_losses])  # room enough, however many are noted now
-        self._amid = None
-
-
-def loaders_of(trainer: pl.Trainer) -> Loaders:
-    loaders: Loaders = trainer.datamodule  # type: ignore[attr-defined]
-    return loaders
+        self.train_metrics.restore(state["metrics"][rank])
+        self._logged_steps = list(state["logged_steps"])
+        losses = state["logged_losses"][rank].to(self.device)
+        self._logged_losses = torch.cat([losses, self._logged_losses])  # room enough, however many are logged now
+        self._mid_epoch = None

@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.training.module import Classifier, loaders_of
+from pipeline.training.data_module import data_module_of
+from pipeline.training.module import Classifier
 
 REFRESH_S = 0.1  # reading the running loss waits for the device, so it is not done at every step
 
@@ -25,16 +26,16 @@ class EpochProgress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        amid = pl_module.first_chunk > 0
-        if amid or trainer.current_epoch:
-            where = f"within epoch {trainer.current_epoch + 1}" if amid else f"after epoch {trainer.current_epoch}"
+        mid_epoch = pl_module.first_chunk > 0
+        if mid_epoch or trainer.current_epoch:
+            where = f"within epoch {trainer.current_epoch + 1}" if mid_epoch else f"after epoch {trainer.current_epoch}"
             self.console.print(f"going on {where} of an earlier start", highlight=False)
         if self.live:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                        TextColumn("{task.fields[now]}"))  # fmt: skip
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self._bar.start()
-        if amid:  # Lightning goes on without `on_train_epoch_start`
+        if mid_epoch:  # Lightning resumes without `on_train_epoch_start`
             self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -42,7 +43,7 @@ class EpochProgress(pl.Callback):
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
             name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._task = self._bar.add_task(name, total=float(loaders_of(trainer).steps_per_epoch), now="")
+            self._task = self._bar.add_task(name, total=float(data_module_of(trainer).steps_per_epoch), now="")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -51,17 +52,18 @@ class EpochProgress(pl.Callback):
         if self._bar and now_s >= self._next_refresh_s:
             self._next_refresh_s = now_s + REFRESH_S
             assert isinstance(pl_module, Classifier)
-            seen = pl_module.train_metrics
-            text = f"loss {float(seen.loss_sum / seen.count):.4f}  accuracy {float(seen.correct / seen.count):.4f}"
+            running = pl_module.train_metrics
+            loss, accuracy = float(running.loss_sum / running.count), float(running.correct / running.count)
+            text = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
             self._bar.update(self._task, completed=self._steps_done(trainer), now=text)
             self._bar.refresh()
 
     @staticmethod
     def _steps_done(trainer: pl.Trainer) -> int:
-        return trainer.global_step - trainer.current_epoch * loaders_of(trainer).steps_per_epoch
+        return trainer.global_step - trainer.current_epoch * data_module_of(trainer).steps_per_epoch
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the terminal its cursor back before anything is said."""
+        """Give the terminal its cursor back before the error is printed."""
         self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
