@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.system.fork_server import TRAINING, import_available
+from pipeline.system.startup import set_mlflow_environment
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def _started(words: Sequence[str], cwd: Path, env: dict[str, str], out: IO[str],
 
 
 def _forked(words: Sequence[str], cwd: Path, env: dict[str, str], out: IO[str], err: IO[str]) -> int:
-    import_available("pipeline.tracking", *TRAINING, "pipeline.train")  # the first turns MLflow's reports off
+    set_mlflow_environment()
+    import_available("pipeline.tracking", *TRAINING, "pipeline.train")
     gc.freeze()  # no fork looks through what is imported
     process = multiprocessing.get_context("fork").Process(target=_be, args=(words, cwd, env, out, err))
     process.start()

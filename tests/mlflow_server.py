@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -72,3 +75,17 @@ class TrackingServer:
         """All that it had is gone."""
         self.kill()
         shutil.rmtree(self.folder)
+
+
+CLASSIC = "workflowType=machine_learning"
+
+
+def run_url(port: int, experiment_id: str, run_id: str) -> str:
+    """The page of one run in MLflow's UI."""
+    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs/{run_id}?{CLASSIC}"
+
+
+def compare_url(port: int, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """The page that compares runs: parallel coordinates, scatter, contours, and what differs."""
+    runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
+    return f"http://127.0.0.1:{port}/#/compare-runs?runs={runs}&experiments={experiments}&{CLASSIC}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pipeline.config.schema import DownloadConfig, DownloadView, Kind
@@ -15,6 +13,7 @@ from pipeline.data.source import Format, RawFile, RawNote
 from pipeline.runtime.places import Places
 from pipeline.system.errors import DataContractError
 from pipeline.system.files import atomic_folder
+from pipeline.system.locks import locked
 
 FORMATS: dict[Kind, Format] = {"package": "idx", "idx": "idx", "image_folder": "image_folder", "table": "table"}
 
@@ -37,7 +36,8 @@ def download(cfg: DownloadView, root: Path, out: Path, mirror: str | None, timeo
         DataContractError: a folder or table of one's own that cannot be a data set.
         In both cases `out` is as it was.
     """
-    with _alone(root / ".pipeline" / "download.lock"), atomic_folder(out) as new:
+    waiting = partial(print, "download: waiting for another process that downloads", flush=True)
+    with locked(root / ".pipeline" / "download.lock", on_wait=waiting), atomic_folder(out) as new:
         match cfg.kind:
             case "package":
                 files = write_package_data(new)
@@ -71,19 +71,6 @@ def _pack_folder(folder: Path, out: Path) -> dict[str, RawFile]:
     if packed.ignored:
         print("download: ignored " + ", ".join(f"{count:,} {what}" for what, count in sorted(packed.ignored.items())))
     return {"images": packed.file}
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the kernel opens the lock when its holder ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("download: waiting for another process that downloads", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main(cfg: DownloadConfig, places: Places) -> None:

@@ -23,7 +23,7 @@ from pipeline.evaluation import report
 from pipeline.evaluation.findings import Findings, evaluate_model
 from pipeline.evaluation.page import evaluation_page
 from pipeline.model.portable import TrainedModel, load_model
-from pipeline.registry.gate import put_up
+from pipeline.registry.gate import register_candidate
 from pipeline.runtime.origin import shown
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import evaluation_run, headline, model_id_of, print_summary, record_evaluation
@@ -84,5 +84,7 @@ def main(cfg: EvaluateConfig, places: Places) -> None:
         lines = report.summary_lines(findings) | {"report": shown(places.out / "reports/evaluation.html", places.root)}
         if model_id := model_id_of(run):
             margin = cfg.tracking.champion_margin
-            lines["registered"] = put_up(places.root, run, model_id, margin, appoint=places.under_dvc)
+            lines["registered"] = register_candidate(
+                places.root, run, model_id, margin, may_promote=places.under_dvc
+            )
         print_summary(Console(soft_wrap=True), headline(findings.scores), lines, cfg.tracking, run)

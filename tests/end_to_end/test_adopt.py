@@ -67,7 +67,7 @@ def test_what_cannot_be_promoted_changes_nothing(project: Project) -> None:
     project.git("add", "src")
     changed = project.run(*PROMOTE, job[:12], expect=1)
 
-    assert unknown.text.startswith("promote: error: nonsense: no sweep and no job of one begins so")
+    assert unknown.text.startswith("adopt: error: nonsense: nothing is called so. Expected a run")
     assert "letters, digits" in name.text
     assert other.ran == ["configure", "train"]
     assert re.search(

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.registry.versions import Registry, Version
+from pipeline.registry.versions import Registry
 from pipeline.system.files import read_json
 from pipeline.tracking import Store
+from pipeline.tracking.database import Version
 from project_maker import Project
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
     copy = project.copy(tmp_path / "work")
     registry, run_id = Registry(copy.store), read_json(copy.root / "models/run.json")["run_id"]
     (own,) = [version for version in registry.versions("mnist-dense") if version.run_id == run_id]
-    registry.appoint(own)
+    registry.promote(own)
     return copy
 
 
@@ -47,8 +48,8 @@ def units(project: Project, count: int) -> str:
     return project.run("dvc", "exp", "run", "-S", f"model.units=[{count}]").text
 
 
-def test_promoted_taken_back_and_promoted_again(fresh: Project) -> None:
-    """A worse network is kept out and fails nothing; a better one becomes champion, with the numbers on its version."""
+def test_promoted_rolled_back_and_promoted_again(fresh: Project) -> None:
+    """A worse network is rejected and fails nothing; a better one becomes champion, with the numbers on its version."""
     first, next_one = champion(fresh), newest(fresh).number + 1
     worse, better = f"version {next_one} of mnist-dense", f"version {next_one + 1} of mnist-dense"
     assert f"{worse} is not the champion: not shown to be no worse than version {first}" in units(fresh, 2)
@@ -61,19 +62,19 @@ def test_promoted_taken_back_and_promoted_again(fresh: Project) -> None:
     version = newest(fresh)
     run = fresh.store.row(str(version.run_id))
     for tags in (version.tags, run.tags):
-        assert tags["champion.decision"] == "appointed"
+        assert tags["champion.decision"] == "promoted"
         assert float(tags["champion.low"]) > 0.1
         assert tags["champion.against"] == worse
     assert run.tags["registered"] == str(version) == better
 
     assert f"{worse} is @champion again, {better} no longer" in fresh.run(*CHAMPION, "--back").text
-    fresh.run("dvc", "repro", "--force", "--single-item", "evaluate")  # scored again, it is not put up again
+    fresh.run("dvc", "repro", "--force", "--single-item", "evaluate")  # scored again, it is not considered again
     assert champion(fresh) == next_one
     fresh.run(*CHAMPION, str(next_one + 1))
     assert champion(fresh) == next_one + 1
     shown = next(line for line in fresh.run(*CHAMPION).text.splitlines() if line.startswith("@champion"))
     assert f" {next_one + 1} " in shown
-    assert "appointed by hand" in shown
+    assert "promoted by hand" in shown
     (found,) = json.loads(fresh.run(*PYTHON, "pipeline", "compare", "main", "@champion", "--format", "json").text)
     assert found["b"]["run_ids"] == [version.run_id]
     assert "mnist-dense has no version 99" in fresh.run(*CHAMPION, "99", expect=2).text

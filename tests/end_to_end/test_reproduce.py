@@ -99,7 +99,7 @@ def test_what_cannot_be_made_again_is_said_at_once(project: Project) -> None:
     finally:
         client.set_tag(row.run_id, "git.commit", row.tags["git.commit"])
 
-    assert unknown.text.startswith("reproduce: error: nonsense: no training that ended is called so")
+    assert unknown.text.startswith("reproduce: error: nonsense: nothing is called so. Expected a run")
     assert f"commit 000000000000 of run {row.run_id[:8]} is not in this repository" in gone.text
     assert "began in no commit of git" in without.text
     for done in (unknown, gone, without):

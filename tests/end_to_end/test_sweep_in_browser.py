@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from mlflow_server import compare_url, run_url
 from pipeline.tracking import Store
-from pipeline.tracking.leaderboard import compare_url, leaderboard_url, run_url
+from pipeline.tracking.leaderboard import leaderboard_url
 from pipeline.tracking.lookup import sweeps
 from project_maker import Project
 from tracking.tracking_makers import free_port, wait_until_it_answers

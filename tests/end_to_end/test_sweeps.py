@@ -374,7 +374,7 @@ def test_a_sweep_to_resume_that_is_not_there_is_a_mistake(interrupted: Interrupt
     """The message names those that are."""
     after = done(interrupted.project, *TRAIN, "-m", "sweep.resume=nothing")
     assert after.code == 2
-    assert after.err.startswith("train: error: sweep.resume=nothing: there is no such sweep in mlflow.db.")
+    assert after.err.startswith("train: error: sweep.resume=nothing: nothing is called so. Expected a sweep. ")
     assert interrupted.whole.parent.tags["sweep.id"] in after.err
 
 

@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 
 from mlflow_server import TrackingServer
 from pipeline.tracking import PARENT_TAG, Store
-from pipeline.tracking.replica import OWN, SOURCE_MODEL, SOURCE_RUN
+from pipeline.tracking.replica import LOCAL_TAGS, SOURCE_MODEL, SOURCE_RUN
 
 
 def assert_same(store: Store, server: TrackingServer) -> None:
@@ -28,7 +28,8 @@ def assert_same(store: Store, server: TrackingServer) -> None:
 
 def assert_same_run(local: MlflowClient, there: MlflowClient, run_id: str, ids: dict[str, str]) -> None:
     run, copy = local.get_run(run_id), there.get_run(ids[run_id])
-    tags = {key: ids[value] if key == PARENT_TAG else value for key, value in run.data.tags.items() if key not in OWN}
+    copied = {key: value for key, value in run.data.tags.items() if key not in LOCAL_TAGS}
+    tags = {key: ids[value] if key == PARENT_TAG else value for key, value in copied.items()}
     assert copy.data.tags == tags | {SOURCE_RUN: run_id}
     assert copy.data.params == run.data.params
     for name in ("status", "start_time", "end_time", "run_name"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import mlflow.store.tracking.rest_store
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  imported once, before the forks
 
-from pipeline.commands.sync import sync_all
 from pipeline.tracking import Store
+from pipeline.tracking.replica import sync_all
 
 for line in sys.stdin:
     pid = os.fork()

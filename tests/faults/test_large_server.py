@@ -11,9 +11,9 @@ import pytest
 from faults.copies import assert_same
 from large_server_makers import S3, Postgres, postgres, s3
 from mlflow_server import TrackingServer
-from pipeline.commands.sync import sync_all
 from pipeline.tracking import Store
 from pipeline.tracking import replica as following
+from pipeline.tracking.replica import sync_all
 from project_maker import Project
 
 pytestmark = pytest.mark.slow

@@ -22,11 +22,10 @@ from mlflow import MlflowClient
 from faults.copies import assert_same
 from lanes import long, number
 from mlflow_server import TrackingServer
-from pipeline.commands.sync import sync_all
 from pipeline.tracking import PARENT_TAG, Store
 from pipeline.tracking import replica as following
 from pipeline.tracking.database import DATABASE
-from pipeline.tracking.replica import SOURCE_RUN
+from pipeline.tracking.replica import SOURCE_RUN, sync_all
 from project_maker import Project
 from tracking.tracking_makers import Serve, make_images
 

@@ -19,9 +19,9 @@ from pipeline.runtime.origin import WORK_TAG, Origin, code_sha256, flat, origin_
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import (
     MODEL_ID_TAG,
-    begun_there,
     evaluation_note,
     evaluation_run,
+    find_interrupted_run,
     headline,
     model_tags,
     run_name,
@@ -148,14 +148,14 @@ def test_a_run_that_was_killed_before_it_was_written_down_is_found(store: Store)
     with pytest.raises(SystemExit), store.run("mnist", "killed", tags={WORK_TAG: str(work)}) as run:
         raise KeyboardInterrupt
 
-    assert begun_there(store, work) == run.id
+    assert find_interrupted_run(store, work) == run.id
 
 
 def test_no_other_run_is_taken_for_it(store: Store, tmp_path: Path) -> None:
     """Neither one that has finished, nor a deleted one, nor that of another folder; an empty project has none."""
     work = store.root / "here"
-    assert begun_there(Store(tmp_path / "nothing"), work) is None
-    assert begun_there(store, work) is None
+    assert find_interrupted_run(Store(tmp_path / "nothing"), work) is None
+    assert find_interrupted_run(store, work) is None
     with store.run("mnist", "finished", tags={WORK_TAG: str(work)}):
         pass
     with pytest.raises(RuntimeError), store.run("mnist", "deleted", tags={WORK_TAG: str(work)}) as run:
@@ -164,7 +164,7 @@ def test_no_other_run_is_taken_for_it(store: Store, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), store.run("mnist", "elsewhere", tags={WORK_TAG: f"{work}/below"}):
         raise RuntimeError
 
-    assert begun_there(store, work) is None
+    assert find_interrupted_run(store, work) is None
 
 
 def test_looking_for_it_closes_a_run_whose_process_died(store: Store) -> None:
@@ -173,7 +173,7 @@ def test_looking_for_it_closes_a_run_whose_process_died(store: Store) -> None:
     (store.root / LIVE).mkdir(parents=True)
     (store.root / LIVE / "token").touch()
 
-    assert begun_there(store, store.root / "here") is None
+    assert find_interrupted_run(store, store.root / "here") is None
     assert store.client.get_run(dead).info.status == "KILLED"
 
 

@@ -6,7 +6,7 @@ import base64
 import json
 import zlib
 
-from pipeline.tracking import Store, leaderboard_url, run_url
+from pipeline.tracking import Store, leaderboard_url
 
 
 def test_an_experiment_carries_the_view_that_the_link_names(store: Store) -> None:
@@ -25,4 +25,3 @@ def test_links_open_the_view_for_trained_models() -> None:
     assert leaderboard_url(5000, "1") == (
         "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=leaderboard"
     )
-    assert run_url(5001, "1", "abc") == "http://127.0.0.1:5001/#/experiments/1/runs/abc?workflowType=machine_learning"

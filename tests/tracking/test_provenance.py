@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.system.git import GitError
 from pipeline.tracking import PATCH_FILE, Store, model_requirements, provenance
 from pipeline.tracking import code_state as code_state_module
 from pipeline.tracking.code_state import code_state
@@ -135,7 +136,7 @@ def test_a_file_that_git_cannot_read_costs_the_patch_not_the_commit(
     (tree / "train.py").write_text("changed\n")
 
     def unreadable(*_: object) -> bytes:
-        raise code_state_module.GitProblem("error: open(train.py): Permission denied")
+        raise GitError("update-index", "error: open(train.py): Permission denied")
 
     monkeypatch.setattr(code_state_module, "_patch", unreadable)
     state = code_state(tree)

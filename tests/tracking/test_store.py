@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from pipeline.system.errors import PipelineError
+from pipeline.system.startup import set_mlflow_environment
 from pipeline.tracking import MODEL_TAG, Store
-from pipeline.tracking.database import newest_experiment
 
 SCRIPT = Path(__file__).with_name("many_at_once.py")
 Start = Callable[..., subprocess.Popen[str]]
@@ -39,9 +40,25 @@ def test_eight_processes_at_once_on_an_empty_folder_make_one_experiment_and_eigh
         assert run.info.status == "FINISHED"
 
 
-def test_importing_the_package_does_not_import_mlflow(tmp_path: Path, start: Start) -> None:
-    code = "import sys, pipeline.tracking; print('mlflow' in sys.modules, 'torch' in sys.modules)"
-    assert start("-c", code, cwd=tmp_path).communicate(timeout=60)[0].split() == ["False", "False"]
+def test_importing_the_package_does_not_import_mlflow_and_sets_nothing(tmp_path: Path, start: Start) -> None:
+    code = """
+import os, sys
+before = dict(os.environ)
+import pipeline.tracking, pipeline.tracking.store
+print('mlflow' in sys.modules, 'torch' in sys.modules, os.environ == before)
+"""
+    assert start("-c", code, cwd=tmp_path).communicate(timeout=60)[0].split() == ["False", "False", "True"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "true"), ("false", "false")])
+def test_commands_turn_reports_of_usage_off_unless_the_user_has_decided(
+    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    if given:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", given)
+    set_mlflow_environment()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == kept
 
 
 def test_stray_settings_and_an_old_mlruns_folder_change_nothing(
@@ -146,11 +163,11 @@ def test_a_database_copied_without_its_files_is_an_error(store: Store, tmp_path:
 
 
 def test_the_newest_experiment_is_the_one_of_the_newest_run(store: Store) -> None:
-    assert newest_experiment(store.root) is None
+    assert store.newest_experiment() is None
     for name in ("first", "second"):
         with store.run(name, "run"):
             pass
     store.experiment("empty")
-    assert newest_experiment(store.root) == store.experiment("second")
-    assert newest_experiment(store.root, "first") == store.experiment("first")
-    assert newest_experiment(store.root, "unknown") is None
+    assert store.newest_experiment() == store.experiment("second")
+    assert store.newest_experiment("first") == store.experiment("first")
+    assert store.newest_experiment("unknown") is None

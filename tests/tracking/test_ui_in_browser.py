@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from tracking_makers import Serve, free_port, make_images, wait_until_it_answers
 
-from pipeline.tracking import Store, leaderboard_url, provenance, run_url
+from mlflow_server import run_url
+from pipeline.tracking import Store, leaderboard_url, provenance
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -24,7 +24,7 @@ from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.overrides import as_settings
 from pipeline.config.schema import TrainConfig
-from pipeline.reproduction.environment import environment
+from pipeline.reproduction.tree import environment
 from pipeline.runtime.origin import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
 from pipeline.runtime.places import Places, project_root
 from pipeline.runtime.stage_runner import visible
@@ -32,7 +32,7 @@ from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.files import read_json, sha256_of, write_text
 from pipeline.system.startup import load
 from pipeline.tracking import MODEL_TAG, RunRow, Store
-from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
+from pipeline.tracking.lookup import Sweep, find, run_of, sweeps, sweeps_text
 
 CONFIG = Path("conf/config.yaml")
 EXPERIMENT_LINE = re.compile(r"^(  - experiment: )(\S+)", re.MULTILINE)
@@ -43,57 +43,44 @@ WHAT_DIFFERS = {"config": "the settings in conf/", "data": "data/processed", "co
 
 @dataclass(frozen=True)
 class Winner:
-    """The job whose configuration is promoted."""
+    """The job whose configuration is adopted."""
 
     row: RunRow
     why: str  # a line for the file's head
 
     @property
-    def words(self) -> list[str]:
-        """Its overrides and the threads that it had, without where it was filed.
+    def overrides(self) -> list[str]:
+        """Its overrides and the threads that it had, without where its run was recorded.
 
         The experiment of MLflow stays with a choice of data: its champion is judged on test samples of that data.
         """
-        words: list[str] = json.loads(self.row.tags[WORDS_TAG])
-        filed = ("tracking.", "hydra")
-        kept = [word for word in words if not word.startswith(filed)]
-        if any(word.lstrip("+").startswith("data") for word in kept):
-            kept += [word for word in words if word.startswith("tracking.experiment=")]
-        asked = self.row.params[THREADS]
-        had = self.row.tags.get(THREADS_TAG, asked)  # fewer where a sweep shared the cores among its jobs
-        return kept if had == asked else [*kept, f"{THREADS}={had}"]
+        given: list[str] = json.loads(self.row.tags[WORDS_TAG])
+        kept = [override for override in given if not override.startswith(("tracking.", "hydra"))]
+        if any(override.lstrip("+").startswith("data") for override in kept):
+            kept += [override for override in given if override.startswith("tracking.experiment=")]
+        configured = self.row.params[THREADS]
+        used = self.row.tags.get(THREADS_TAG, configured)  # fewer where a sweep shared the cores among its jobs
+        return kept if used == configured else [*kept, f"{THREADS}={used}"]
 
 
-def winner(store: Store, asked: str) -> Winner:
-    """The job that is meant: a run by (the beginning of) its id, or the best of a sweep.
-
-    The best of a sweep with seeds is the best mean, and the job is that of its first seed: not the luckiest.
+def winner(store: Store, name: str) -> Winner:
+    """The job that a name means: a run, or the best of a sweep.
 
     Raises:
-        ConfigError: there is no such sweep or run, or it was no job of a sweep.
+        ConfigError: nothing is called so, or it was no job of a sweep.
     """
-    known = sweeps(store)
-    if sweep := called(known, asked):
-        best = sweep.tags.get("sweep.best_run_id")
-        if best is None:
-            raise ConfigError(f"sweep {asked} has no finished job yet")
-        return Winner(store.row(best), f"the best of sweep {sweep.tags[ID_TAG]} ({sweep.name})")
-    found = [row for row in store.rows(f"tags.`{JOB_TAG}` != ''") if row.run_id.startswith(asked)]
-    if len(found) > 1:
-        raise ConfigError(f"{asked}: {len(found)} jobs begin so: {', '.join(row.run_id for row in found[:5])}")
-    if len(found) == 1:
-        if MODEL_TAG not in found[0].tags:
-            raise ConfigError(
-                f"run {found[0].run_id} is {found[0].status} and left no model, so there is none to promote"
-            )
-        return Winner(found[0], f"job {found[0].tags['sweep.number']} of a sweep, run {found[0].run_id}")
-    newest = newest_in_words(known)
-    raise ConfigError(f"{asked}: no sweep and no job of one begins so. The newest sweeps are: {newest}")
+    target = find(store, name, ("run", "sweep"))
+    row = run_of(store, target)
+    if isinstance(target, Sweep):
+        return Winner(row, f"the best of {target} ({target.row.name})")
+    if JOB_TAG not in row.tags:
+        raise ConfigError(f"{name}: {target} was no job of a sweep. The newest sweeps: {sweeps_text(sweeps(store))}")
+    return Winner(row, f"job {row.tags['sweep.number']} of a sweep, run {row.run_id}")
 
 
 def experiment_text(chosen: Winner, name: str, conf: Path) -> str:
     """The experiment file: the job's choices of groups, then its values."""
-    choices, values = as_settings(chosen.words, conf)
+    choices, values = as_settings(chosen.overrides, conf)
     under = named_experiment(conf)  # which the job was composed on, unless it chose another
     if under not in (None, name):
         choices.setdefault("experiment", under)
@@ -113,16 +100,16 @@ def experiment_text(chosen: Winner, name: str, conf: Path) -> str:
 
 def named_experiment(conf: Path) -> str | None:
     """What conf/config.yaml names; None: none."""
-    found = EXPERIMENT_LINE.search((conf / CONFIG.name).read_text(encoding="utf-8"))
-    return found[2] if found and found[2] != "null" else None
+    line = EXPERIMENT_LINE.search((conf / CONFIG.name).read_text(encoding="utf-8"))
+    return line[2] if line and line[2] != "null" else None
 
 
-def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -> None:
+def require_same_origin(chosen: Winner, resolved: Mapping[str, Any], root: Path) -> None:
     """Raise PipelineError if the pipeline would train something else than the job did."""
-    cfg = validate(TrainConfig, visible(record, "train", TrainConfig))
-    asked = int(chosen.row.params[THREADS])  # cfg says how many it had
-    cfg = cfg.model_copy(update={"trainer": cfg.trainer.model_copy(update={"num_threads": asked})})
-    now = origin_of(cfg, Places(root, root, root, record)).as_json()
+    cfg = validate(TrainConfig, visible(resolved, "train", TrainConfig))
+    configured = int(chosen.row.params[THREADS])  # cfg says how many it used
+    cfg = cfg.model_copy(update={"trainer": cfg.trainer.model_copy(update={"num_threads": configured})})
+    now = origin_of(cfg, Places(root, root, root, resolved)).as_json()
     before = {key.removeprefix("origin."): value for key, value in chosen.row.tags.items() if key.startswith("origin.")}
     changed = [text for key, text in WHAT_DIFFERS.items() if before.get(f"{key}_sha256") != now[f"{key}_sha256"]]
     if changed:
@@ -133,7 +120,7 @@ def require_same_origin(chosen: Winner, record: Mapping[str, Any], root: Path) -
 
 
 @contextmanager
-def taken_back_on_failure(root: Path, *places: str) -> Iterator[None]:
+def restored_on_failure(root: Path, *places: str) -> Iterator[None]:
     """Put these files, and those in these folders, back as they were if the block fails."""
     before = {path: path.read_bytes() for path in _files(root, places)}
     try:
@@ -150,34 +137,37 @@ def taken_back_on_failure(root: Path, *places: str) -> Iterator[None]:
 
 
 def _files(root: Path, places: Sequence[str]) -> list[Path]:
-    found = [path for place in places for path in (root / place, *(root / place).rglob("*"))]
-    return [path for path in found if path.is_file() or path.is_symlink()]
+    paths = [path for place in places for path in (root / place, *(root / place).rglob("*"))]
+    return [path for path in paths if path.is_file() or path.is_symlink()]
 
 
-def promote(root: Path, asked: str, name: str | None, *, repro: bool) -> None:
+def adopt(root: Path, source: str, name: str | None, *, repro: bool) -> None:
     """Write conf/experiment/NAME.yaml, name it in conf/config.yaml, train by DVC, compare the models, evaluate."""
-    chosen = winner(Store(root), asked)
-    name = name or f"sweep-{asked[:12]}"
+    chosen = winner(Store(root), source)
+    name = name or f"sweep-{source[:12]}"
     file, config = root / f"conf/experiment/{name}.yaml", root / CONFIG
     text = experiment_text(chosen, name, root / "conf")
     if file.exists() and file.read_text(encoding="utf-8") != text and f": {chosen.why}\n" not in file.read_text():
         raise ConfigError(f"{file.relative_to(root)} is there already, and not from this sweep: give another --name")
-    with taken_back_on_failure(root, str(file.relative_to(root)), str(CONFIG), *TRAINED):
+    with restored_on_failure(root, str(file.relative_to(root)), str(CONFIG), *TRAINED):
         write_text(file, text)
         require_same_origin(chosen, parse(compose_yaml(root / "conf", [f"experiment={name}"])), root)
-        settings, found = EXPERIMENT_LINE.subn(rf"\g<1>{name}", config.read_text(encoding="utf-8"))
-        if found != 1:
+        settings, num_lines = EXPERIMENT_LINE.subn(rf"\g<1>{name}", config.read_text(encoding="utf-8"))
+        if num_lines != 1:
             raise ConfigError(f"{CONFIG} has no line `  - experiment: …` in its defaults, to name {name} in")
         write_text(config, settings)
         print(
-            f"promote: {chosen.row.name} ({chosen.why})\n  written  {file.relative_to(root)}, named in {CONFIG}",
+            f"adopt: {chosen.row.name} ({chosen.why})\n  written  {file.relative_to(root)}, named in {CONFIG}",
             flush=True,
         )
         if repro:
-            dvc_repro(root, "train", otherwise="nothing is promoted, and all is as it was before")
+            dvc_repro(root, "train", otherwise="nothing is adopted, and all is as it was before")
             require_same_model(chosen, root)
     if repro:
-        dvc_repro(root, otherwise="the model is promoted but not evaluated; `dvc repro` goes on from here")
+        dvc_repro(
+            root,
+            otherwise="the model is adopted but not evaluated; `dvc repro` goes on from here",
+        )
 
 
 def dvc_repro(root: Path, *stages: str, otherwise: str) -> None:
@@ -193,21 +183,21 @@ def dvc_repro(root: Path, *stages: str, otherwise: str) -> None:
 
 
 def require_same_model(chosen: Winner, root: Path) -> None:
-    found, expected = sha256_of(root / "models/model.safetensors"), chosen.row.tags[MODEL_TAG]
-    if found != expected:
+    trained, expected = sha256_of(root / "models/model.safetensors"), chosen.row.tags[MODEL_TAG]
+    if trained != expected:
         _, why = environment(chosen.row, root)
         raise PipelineError(
-            f"dvc repro gave another model ({found[:12]}) than the job had ({expected[:12]}): {why}. Nothing is "
-            "promoted, and all is as it was before, but for this training's run in MLflow. To train with these "
+            f"dvc repro gave another model ({trained[:12]}) than the job had ({expected[:12]}): {why}. Nothing is "
+            "adopted, and all is as it was before, but for this training's run in MLflow. To train with these "
             "settings all the same: --no-repro, then `dvc repro`"
         )
     learned = read_json(root / "metrics/learning.json")
-    shown = "  ".join(f"{key} {value:.4f}" for key, value in learned.items() if "/" in key)
-    print(f"  the same model, byte for byte: sha256 {found[:12]}\n  {shown}", flush=True)
+    metrics = "  ".join(f"{key} {value:.4f}" for key, value in learned.items() if "/" in key)
+    print(f"  the same model, byte for byte: sha256 {trained[:12]}\n  {metrics}", flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="id of a sweep, or the beginning of a run's id")
+    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="a sweep, or a run of one")
     parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
     parser.add_argument("--no-repro", action="store_true", help="write the files and do not run dvc repro")
 
@@ -216,5 +206,5 @@ def main(args: argparse.Namespace) -> None:
     if args.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", args.name):
         raise ConfigError(f"--name {args.name!r}: letters, digits, - and _ only; it becomes a file's name")
     root = project_root()
-    load("promote", "MLflow")
-    promote(root, args.what, args.name, repro=not args.no_repro)
+    load("adopt", "MLflow")
+    adopt(root, args.what, args.name, repro=not args.no_repro)

@@ -1,7 +1,7 @@
-"""Which version of a registered model is in use.  pipeline champion [VERSION | --back]
+"""Which version of a registered model is in use.  pipeline champion [VERSION | --rollback]
 
-Without an argument: the versions, newest first. VERSION becomes the champion; --back makes the one before it the
-champion again. `dvc repro` appoints by itself what is no worse than the champion.
+Without an argument: the versions, newest first. VERSION becomes the champion; --rollback makes the one before it the
+champion again. `dvc repro` promotes by itself what is no worse than the champion.
 """
 
 from __future__ import annotations
@@ -12,80 +12,90 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.arguments import wide_console
-from pipeline.registry.versions import DECISION_TAG, Registry, Version
+from pipeline.registry.versions import BY_HAND, DECISION_TAG, ROLLED_BACK, Registry, decision_of
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
 from pipeline.tracking import Store
+from pipeline.tracking.database import RegisteredModel, Version
+from pipeline.tracking.lookup import CHAMPION, find_version
 
-BY_HAND = "appointed by hand"
 
-
-def the_model(registry: Registry, asked: str | None) -> str:
-    """The name that was asked for, or the only one there is. Raises ConfigError."""
-    names = registry.names()
-    if asked in names:
-        return asked
-    if asked is None and len(names) == 1:
-        return names[0]
-    if not names:
+def chosen_model(store: Store, name: str | None) -> RegisteredModel:
+    """The registered model of this name, or the only one there is. Raises ConfigError."""
+    models = {model.name: model for model in store.registered_models()}
+    if name in models:
+        return models[name]
+    if name is None and len(models) == 1:
+        return next(iter(models.values()))
+    if not models:
         raise ConfigError("no model is registered yet: `dvc repro` registers the one that it evaluates")
-    problem = "there are several registered models" if asked is None else f"no registered model is called {asked}"
-    raise ConfigError(f"{problem}. Give one of them: {' '.join(f'--model {name}' for name in names)}")
+    problem = "there are several registered models" if name is None else f"no registered model is called {name}"
+    raise ConfigError(f"{problem}. Give one of them: {' '.join(f'--model {other}' for other in models)}")
 
 
-def appoint(registry: Registry, name: str, number: int) -> Version:
-    """Raises ConfigError: there is no such version."""
-    there = {version.number: version for version in registry.versions(name)}
-    if number not in there:
-        raise ConfigError(f"{name} has no version {number}. It has {', '.join(map(str, sorted(there)))}")
-    version = there[number]
-    registry.appoint(version)
+def chosen_version(store: Store, model_name: str | None, version: str) -> Version:
+    """The version that a number, or NAME@NUMBER, means. Raises ConfigError: there is no such version."""
+    if found := find_version(store, version):
+        return found
+    model = chosen_model(store, model_name)
+    if version.isdecimal() and (found := model.version(version)):
+        return found
+    numbers = ", ".join(str(version.number) for version in reversed(model.versions))
+    raise ConfigError(f"{model.name} has no version {version}. It has {numbers}")
+
+
+def promote(registry: Registry, version: Version) -> None:
+    registry.promote(version)
     registry.tag(version, {DECISION_TAG: BY_HAND}, BY_HAND)
-    return version
 
 
-def step_back(registry: Registry, name: str) -> tuple[Version, Version]:
+def roll_back(registry: Registry, name: str) -> tuple[Version, Version]:
     """Who was champion, and who is it again."""
-    was, now = registry.step_back(name)
-    registry.tag(was, {DECISION_TAG: "taken back"}, f"taken back by hand for version {now.number}")
+    was, now = registry.roll_back(name)
+    registry.tag(was, {DECISION_TAG: ROLLED_BACK}, f"{ROLLED_BACK} by hand for version {now.number}")
     return was, now
 
 
-def print_versions(console: Console, registry: Registry, name: str) -> None:
-    champion = registry.champion(name)
+def print_versions(console: Console, store: Store, model: RegisteredModel) -> None:
+    champion = model.version(CHAMPION)
+    runs = store.names_and_values([str(version.run_id) for version in model.versions], "test/accuracy")
     table = Table("", "version", "run", "test accuracy", "decision", box=None, pad_edge=False, header_style="")
-    for version in registry.versions(name):
-        name_of_run, accuracy = registry.store.name_and_value(str(version.run_id), "test/accuracy") or ("", None)
+    for version in model.versions:
+        run_name, accuracy = runs.get(str(version.run_id), ("", None))
         table.add_row(
-            "@champion" if champion and champion.number == version.number else "",
+            "@champion" if version == champion else "",
             str(version.number),
-            f"{str(version.run_id)[:8]} {name_of_run}" if name_of_run else "",
+            f"{str(version.run_id)[:8]} {run_name}" if run_name else "",
             "" if accuracy is None else f"{accuracy:.2%}",
-            version.tags.get(DECISION_TAG, "registered by other means"),
+            decision_of(version) or "registered by other means",
         )
-    console.print(f"{name}: `mlflow.pyfunc.load_model('models:/{name}@champion')`", highlight=False, markup=False)
+    console.print(
+        f"{model.name}: `mlflow.pyfunc.load_model('models:/{model.name}@champion')`", highlight=False, markup=False
+    )
     console.print(table, markup=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("version", nargs="?", type=int, metavar="VERSION", help="becomes the champion")
-    choice.add_argument("--back", action="store_true", help="the champion before this one becomes it again")
+    choice.add_argument("version", nargs="?", metavar="VERSION", help="a number, or NAME@NUMBER: becomes the champion")
+    choice.add_argument(
+        "--rollback", "--back", action="store_true", help="the champion before this one becomes it again"
+    )
     parser.add_argument("--model", metavar="NAME", help="the registered model, where there are several")
 
 
 def main(args: argparse.Namespace) -> None:
     console = wide_console()
-    root = project_root()
-    if args.version is not None or args.back:
+    store = Store(project_root())
+    if args.version is not None or args.rollback:
         load("champion", "MLflow")
-    registry = Registry(Store(root))
-    name = the_model(registry, args.model)
     if args.version is not None:
-        console.print(f"{appoint(registry, name, args.version)} is @champion", highlight=False)
-    elif args.back:
-        was, now = step_back(registry, name)
+        version = chosen_version(store, args.model, args.version)
+        promote(Registry(store), version)
+        console.print(f"{version} is @champion", highlight=False)
+    elif args.rollback:
+        was, now = roll_back(Registry(store), chosen_model(store, args.model).name)
         console.print(f"{now} is @champion again, {was} no longer", highlight=False)
     else:
-        print_versions(console, registry, name)
+        print_versions(console, store, chosen_model(store, args.model))

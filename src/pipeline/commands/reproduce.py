@@ -17,16 +17,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.reproduction.environment import environment, same_threads
-from pipeline.reproduction.tree import Tree, build, digest_of_data, fetch_data
+from pipeline.reproduction.tree import Tree, build, digest_of_data, environment, fetch_data, thread_variables
 from pipeline.runtime.origin import code_sha256
 from pipeline.runtime.places import project_root
-from pipeline.system.errors import ConfigError
 from pipeline.system.files import read_json, sha256_of
 from pipeline.system.startup import load
 from pipeline.tracking import MODEL_TAG, RunRow, Store
-
-SHORTEST_ID = 6
+from pipeline.tracking.lookup import find_run
 
 
 @dataclass(frozen=True)
@@ -35,22 +32,7 @@ class Check:
 
     name: str
     same: bool
-    words: str
-
-
-def run_called(store: Store, name: str) -> RunRow:
-    """The training that is meant, by (the beginning of) its id or by its name.
-
-    Raises:
-        ConfigError: none or several are called so.
-    """
-    rows = store.rows(f"tags.`{MODEL_TAG}` != ''") if store.exists else []
-    found = [row for row in rows if row.name == name or (len(name) >= SHORTEST_ID and row.run_id.startswith(name))]
-    if len(found) != 1:
-        ids = ", ".join(f"{row.run_id[:8]} ({row.name})" for row in (found or rows)[:5]) or "none"
-        many = f"{len(found)} trainings are called so" if found else "no training that ended is called so"
-        raise ConfigError(f"{name}: {many}: give the beginning of an id. The newest: {ids}")
-    return found[0]
+    text: str
 
 
 def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
@@ -59,8 +41,8 @@ def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
     yield same_digest("code", row.tags.get("origin.code_sha256"), code_sha256(tree.root))
     how = fetch_data(tree)
     data = same_digest("data", row.tags.get("origin.data_sha256"), digest_of_data(tree))
-    yield Check(data.name, data.same, f"{data.words}; {how}")
-    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=same_threads(row))
+    yield Check(data.name, data.same, f"{data.text}; {how}")
+    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=thread_variables(row))
     again, files = tree.root / "again", store.artifacts(row.run_id)
     weights = same_digest("weights", row.tags[MODEL_TAG], sha256_of(again / "models/model.safetensors"))
     yield weights
@@ -101,14 +83,16 @@ def same_scores(then: Path, row: RunRow, scored: Path) -> Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the beginning of a run's id, or its name")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run (its name, or the beginning of its id), @champion, or a sweep (its best job)"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
     root = project_root()
     load("reproduce", "MLflow")
     store, console = Store(root), Console(soft_wrap=True)
-    row = run_called(store, args.run)
+    row = find_run(store, args.run)
     changes = " and its uncommitted changes" if row.tags.get("git.dirty") == "true" else ""
     print(f"run {row.run_id[:8]} ({row.name}) at commit {row.tags.get('git.commit', 'none')[:8]}{changes}", flush=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
@@ -116,18 +100,18 @@ def main(args: argparse.Namespace) -> None:
         checks = []
         for check in reproduce(store, row, tree):
             checks.append(check)
-            console.print(f"  {check.name:<13}{'same' if check.same else 'OTHER':<7}{check.words}", highlight=False)
-    if conclude(console, checks):
+            console.print(f"  {check.name:<13}{'same' if check.same else 'OTHER':<7}{check.text}", highlight=False)
+    if print_verdict(console, checks):
         sys.exit(1)
 
 
-def conclude(console: Console, checks: Sequence[Check]) -> bool:
-    """Say how it ended. Returns whether anything but the environment differs."""
+def print_verdict(console: Console, checks: Sequence[Check]) -> bool:
+    """Print how it ended. Returns whether anything but the environment differs."""
     first = next((check for check in checks if not check.same and check.name != "environment"), None)
     if first is None:
         console.print("The run was made again, byte for byte.", style="bold", highlight=False)
         return False
-    console.print(f"Not the same. What differs first: {first.name} ({first.words})", style="bold", highlight=False)
+    console.print(f"Not the same. What differs first: {first.name} ({first.text})", style="bold", highlight=False)
     if not checks[0].same:
-        console.print(f"The environment has changed: {checks[0].words}", highlight=False)
+        console.print(f"The environment has changed: {checks[0].text}", highlight=False)
     return True

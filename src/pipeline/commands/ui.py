@@ -16,9 +16,9 @@ from pipeline.runtime.places import project_root
 from pipeline.system.errors import PipelineError
 from pipeline.system.startup import load
 from pipeline.tracking import Store, leaderboard_url
-from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database, newest_experiment
+from pipeline.tracking.database import DATABASE, artifacts_uri, ensure_database
 from pipeline.tracking.leaderboard import experiments_url
-from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
+from pipeline.tracking.lookup import Sweep, find
 
 HOST = "127.0.0.1"
 PORTS_TO_TRY = 100
@@ -65,22 +65,20 @@ def require_runs(root: Path) -> None:
 
 def experiment_link(root: Path, port: int, experiment: str | None) -> str:
     """The leaderboard to open; runs whose process died are closed first."""
+    store = Store(root)
     ensure_database(root)
-    Store(root).reap()
-    found = newest_experiment(root, experiment)
-    if found is None and experiment is not None:
+    store.reap()
+    experiment_id = store.newest_experiment(experiment)
+    if experiment_id is None and experiment is not None:
         raise PipelineError(f"{root / DATABASE} has no experiment called {experiment!r}. Leave it out to see them all.")
-    return leaderboard_url(port, found) if found else experiments_url(port)
+    return leaderboard_url(port, experiment_id) if experiment_id else experiments_url(port)
 
 
-def sweep_link(root: Path, port: int, sweep: str) -> str:
+def sweep_link(root: Path, port: int, name: str) -> str:
     """The jobs of a sweep, best first."""
-    known = sweeps(Store(root))
-    found = called(known, sweep)
-    if found is None:
-        newest = newest_in_words(known)
-        raise PipelineError(f"{root / DATABASE} has no sweep {sweep!r}. The newest are: {newest}")
-    return leaderboard_url(port, found.experiment_id, f"sweep-{found.tags[ID_TAG]}")
+    target = find(Store(root), name, ("sweep",), given=f"--sweep {name}")
+    assert isinstance(target, Sweep)
+    return leaderboard_url(port, target.row.experiment_id, f"sweep-{target.identity}")
 
 
 def check_host(host: str, port: int) -> None:
@@ -114,8 +112,8 @@ def serve(root: Path, port: int) -> None:
         "--workers": "1",
         "--uvicorn-opts": "--log-level warning",
     }
-    words = [word for option in options.items() for word in option]
-    command = [sys.executable, "-m", "mlflow", "server", *words]
+    arguments = [text for option in options.items() for text in option]
+    command = [sys.executable, "-m", "mlflow", "server", *arguments]
     os.execve(sys.executable, command, {**os.environ, **SLIM})
 
 

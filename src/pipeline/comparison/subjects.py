@@ -18,18 +18,28 @@ from numpy.typing import NDArray
 from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
 from pipeline.model import DESCRIPTION, WEIGHTS
-from pipeline.registry.versions import CHAMPION, Registry, Version
 from pipeline.runtime.origin import flat
-from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_json, read_yaml, sha256_of
+from pipeline.system.git import git
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
-from pipeline.tracking.lookup import ID_TAG, called, newest_in_words, sweeps
+from pipeline.tracking.database import Version
+from pipeline.tracking.lookup import (
+    CHAMPION,
+    NAMES,
+    WORKSPACE,
+    ModelFolder,
+    Revision,
+    Sweep,
+    TrainedRun,
+    best_of,
+    find,
+    run_of,
+)
 
 if TYPE_CHECKING:
     from pipeline.model.portable import TrainedModel
 
-WORKSPACE = "workspace"  # DVC's word for what lies in the folder now
-SHORTEST_ID = 6
 SEED = "seed"
 DATA_CARD = Path("data/processed/data_card.json")
 PREDICTIONS = Path("predictions")  # among a run's artifacts
@@ -96,53 +106,36 @@ class Subjects:
         self.root, self.store = root, store
 
     def named(self, name: str) -> Subject:
-        """The champion, a sweep, a run (its name or the beginning of its id), a revision of git, or the workspace.
+        """The champion, a sweep, a run, a revision of git, the workspace, or a folder with a model.
 
         Raises:
             ConfigError: nothing is called so, or several things are.
             PipelineError: it is known, and its model or its data is not to be had.
         """
-        if name == WORKSPACE:
-            return self._of_models(
-                self.root / "models", name, "models/ as it is now", read_yaml(self.root / "params.yaml")
-            )
-        if sweep := called(sweeps(self.store), name):
-            return self._of_sweep(name, sweep)
-        if row := self.run_called(name):
-            return Subject(name, f"run {row.run_id[:8]} ({row.name})", (self.of_run(row),), row.run_id)
-        if name.endswith(f"@{CHAMPION}"):
-            return self.champion(Registry(self.store).resolve(name))
-        if commit := self._commit(name):
-            with self._models_of(commit, name) as models:
-                settings = parse_yaml(self._git("show", f"{commit}:params.yaml"))
-                return self._of_models(models, name, f"revision {commit[:8]}", settings)
-        raise ConfigError(
-            f"{name}: nothing is called so. Expected {WORKSPACE}, a revision of git, a run (its name, or the beginning "
-            f"of its id), @{CHAMPION}, or a sweep: {newest_in_words(sweeps(self.store))}"
-        )
+        target = find(self.store, name, tuple(NAMES))
+        match target:
+            case Version():
+                return self.champion(target, name)
+            case Sweep():
+                return self._of_sweep(name, target)
+            case Revision():
+                with revision_models(self.root, target.commit, name) as models:
+                    settings = parse_yaml(git(self.root, "show", f"{target.commit}:params.yaml"))
+                    return self._of_models(models, name, str(target), settings)
+            case ModelFolder(path, is_workspace):
+                return self._of_models(
+                    path, name, str(target), read_yaml(self.root / "params.yaml") if is_workspace else None
+                )
+            case TrainedRun(row):
+                return Subject(name, str(target), (self.of_run(row),), row.run_id)
 
-    def champion(self, version: Version) -> Subject:
+    def champion(self, version: Version, name: str | None = None) -> Subject:
         """Raises PipelineError: it came into the registry without a run, or left no predictions and no model."""
-        row = self.store.found_row(version.run_id) if version.run_id else None
-        if row is None:
-            raise PipelineError(f"{version} has no run in the store, so nothing says how it was scored")
-        return Subject(
-            f"{version.name}@{CHAMPION}", f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id
-        )
+        row = run_of(self.store, version)
+        name = name or f"{version.name}@{CHAMPION}"
+        return Subject(name, f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
 
     # ---------------------------------------------------------------- runs
-
-    def run_called(self, name: str) -> RunRow | None:
-        if not self.store.exists:
-            return None
-        trained = self.store.rows(f"tags.`{MODEL_TAG}` != ''")
-        found = [row for row in trained if row.name == name]
-        if not found and len(name) >= SHORTEST_ID:
-            found = [row for row in trained if row.run_id.startswith(name)]
-        if len(found) > 1:
-            ids = ", ".join(row.run_id[:8] for row in found[:5])
-            raise ConfigError(f"{name}: {len(found)} runs are called so, the newest {ids}. Give an id")
-        return found[0] if found else None
 
     def of_run(self, row: RunRow) -> Member:
         """With the predictions that its evaluation kept; else its weights answer now."""
@@ -158,24 +151,27 @@ class Subjects:
             )
         return Member(answers, row.params, row.metrics, row.run_id)
 
-    def _of_sweep(self, name: str, sweep: RunRow) -> Subject:
+    def _of_sweep(self, name: str, sweep: Sweep) -> Subject:
         """Its best configuration, with all of its seeds."""
-        best_id = sweep.tags.get("sweep.best_run_id")
-        if best_id is None:
-            raise ConfigError(f"sweep {name} has no finished job yet")
-        best = self.store.row(best_id)
-        jobs = [job for job in self.store.children(sweep.run_id) if _is_same_but_seed(job, best)]
+        best = best_of(self.store, sweep)
+        jobs = [job for job in self.store.children(sweep.row.run_id) if _is_same_but_seed(job, best)]
         by_seed = {job.params[SEED]: job for job in reversed(jobs)}  # the newest of each
         members = tuple(self.of_run(by_seed[seed]) for seed in sorted(by_seed, key=int))
         settings = " ".join(word for word in best.name.split() if not word.startswith(f"{SEED}="))
-        what = f"sweep {sweep.tags[ID_TAG]}, its best{f' ({settings})' if settings else ''}"
-        return Subject(name, what, members, sweep.run_id)
+        what = f"{sweep}, its best{f' ({settings})' if settings else ''}"
+        return Subject(name, what, members, sweep.row.run_id)
 
     # ---------------------------------------------------------------- models that DVC knows
 
-    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any]) -> Subject:
+    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any] | None) -> Subject:
+        """settings: that the model was trained with; None: they are not known, so only a run of the store can be it."""
         if _is_whole(models) and (row := self._run_that_trained(models)):
             return Subject(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+        if settings is None:
+            raise PipelineError(
+                f"{name}: no run in the store trained this model, so its settings and its seed are not known. "
+                f"Compare a run, a revision of git, or {WORKSPACE}"
+            )
         model = _loaded(models)
         params = {key: as_text(value) for key, value in flat(settings).items()}
         return Subject(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
@@ -200,34 +196,22 @@ class Subjects:
 
         test = load_split(self.root / DATA_CARD.parent, "test")
         digests = DataCard.read(card).splits["test"]
-        return Answers(
-            model.predict_log_proba(test.images), np.asarray(test.labels), model.classes, digest_of(digests)
-        )
+        return Answers(model.predict_log_proba(test.images), np.asarray(test.labels), model.classes, digest_of(digests))
 
-    # ---------------------------------------------------------------- git and DVC
 
-    def _commit(self, name: str) -> str | None:
-        try:
-            return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
-        except (subprocess.CalledProcessError, FileNotFoundError):
-            return None
-
-    def _git(self, *words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True, text=True)
-        return done.stdout
-
-    @contextmanager
-    def _models_of(self, commit: str, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            models = Path(folder, "models")
-            get = [sys.executable, "-m", "dvc", "get", "--quiet", ".", "models", "--rev", commit, "-o", str(models)]
-            done = subprocess.run(get, cwd=self.root, capture_output=True, text=True)
-            if done.returncode:
-                raise PipelineError(
-                    f"{name}: DVC has no models/ of revision {commit[:8]} ({done.stderr.strip().splitlines()[-1]}). "
-                    "Fetch it with `dvc pull`, or make it: git checkout, dvc repro"
-                )
-            yield models
+@contextmanager
+def revision_models(root: Path, commit: str, name: str) -> Iterator[Path]:
+    """models/ of a commit, from DVC, in a temporary folder. Raises PipelineError: DVC has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder, "models")
+        get = [sys.executable, "-m", "dvc", "get", "--quiet", ".", "models", "--rev", commit, "-o", str(models)]
+        done = subprocess.run(get, cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise PipelineError(
+                f"{name}: DVC has no models/ of revision {commit[:8]} ({done.stderr.strip().splitlines()[-1]}). "
+                "Fetch it with `dvc pull`, or make it: git checkout, dvc repro"
+            )
+        yield models
 
 
 def _is_same_but_seed(job: RunRow, other: RunRow) -> bool:

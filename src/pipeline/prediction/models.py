@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.comparison.subjects import Subjects
-from pipeline.model import DESCRIPTION
-from pipeline.registry.versions import CHAMPION, Registry
+from pipeline.comparison.subjects import revision_models
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.startup import load
 from pipeline.tracking import MODEL_ID_TAG, Store
+from pipeline.tracking.database import Version
+from pipeline.tracking.lookup import (
+    CHAMPION,
+    NAMES,
+    ModelFolder,
+    Revision,
+    Sweep,
+    TrainedRun,
+    champions,
+    describe,
+    find,
+    run_of,
+)
 
 if TYPE_CHECKING:
     from pipeline.model.portable import TrainedModel
@@ -27,10 +39,8 @@ class NamedModel:
     what: str
 
 
-def find_model(root: Path, asked: str | None, command: str) -> NamedModel:
-    """@champion (NAME@champion where several have one), a run (its name, or the beginning of its id), or a folder.
-
-    Nothing asked for: the champion, where there is one, else models/.
+def find_model(root: Path, name: str | None, command: str) -> NamedModel:
+    """The model that a name means; without one the champion, where there is one, else models/.
 
     Args:
         command: which has loaded torch; it says when MLflow is loaded, to look for a run.
@@ -40,29 +50,24 @@ def find_model(root: Path, asked: str | None, command: str) -> NamedModel:
         PipelineError: it has no model that can be read.
     """
     store = Store(root)
-    if asked is None:
-        asked = f"@{CHAMPION}" if _has_champion(store) else str(root / "models")
-    if asked.endswith(f"@{CHAMPION}"):
-        version = Registry(store).resolve(asked)
-        if version.run_id is None or not store.run_exists(version.run_id):
-            raise ConfigError(f"{version} has no run in the store: its files cannot be found. Give a run or a folder")
-        return _in(store.artifacts(version.run_id) / "dvc", f"{version}, @{CHAMPION}")
-    for folder in (Path(asked), root / asked):
-        if (folder / DESCRIPTION).exists():
-            return _in(folder, str(folder))
-    load(command, "MLflow")
-    row = Subjects(root, store).run_called(asked)
-    if row is None:
-        raise ConfigError(
-            f"model={asked}: nothing is called so. Expected @{CHAMPION}, a run (its name, or the beginning of its id), "
-            f"or a folder with {DESCRIPTION}"
-        )
-    return _in(store.artifacts(row.run_id) / "dvc", f"run {row.run_id[:8]} ({row.name})")
-
-
-def _has_champion(store: Store) -> bool:
-    registry = Registry(store)
-    return any(registry.champion(name) for name in registry.names())
+    if name is None:
+        name = f"@{CHAMPION}" if champions(store) else str(root / "models")
+    target = find(store, name, tuple(NAMES), given=f"model={name}", before_search=partial(load, command, "MLflow"))
+    match target:
+        case ModelFolder(path):
+            return _in(path, str(path))
+        case Revision(commit):
+            with revision_models(root, commit, name) as models:
+                return _in(models, str(target))
+        case Version(run_id=run_id):
+            if run_id is None or not store.run_exists(run_id):
+                raise ConfigError(
+                    f"{target} has no run in the store: its files cannot be found. Give a run or a folder"
+                )
+            return _in(store.artifacts(run_id) / "dvc", describe(store, target))
+        case TrainedRun() | Sweep():
+            row = run_of(store, target)
+            return _in(store.artifacts(row.run_id) / "dvc", describe(store, target))
 
 
 def _in(folder: Path, what: str) -> NamedModel:
@@ -87,27 +92,23 @@ class ServedModel:
         return self.folder / EXAMPLE
 
 
-def served_model(root: Path, asked: str | None) -> ServedModel:
-    """@champion (also if nothing is asked for), or a run by its name or the beginning of its id.
+def served_model(root: Path, name: str | None) -> ServedModel:
+    """A version (without a name @champion), a run, or the best of a sweep.
 
     Raises:
         ConfigError: nothing is called so, or several things are.
         PipelineError: the run has made no model for MLflow: it has not finished, or is a job of a sweep.
     """
-    store, asked = Store(root), asked or f"@{CHAMPION}"
-    if asked.endswith(f"@{CHAMPION}"):
-        version = Registry(store).resolve(asked)
-        model_id, what = version.model_id, f"{version}, @{CHAMPION}"
-        if model_id is None:
+    store, name = Store(root), name or f"@{CHAMPION}"
+    target = find(store, name, ("version", "run", "sweep"), given=f"model={name}")
+    if isinstance(target, Version):
+        if target.model_id is None:
             raise PipelineError(
-                f"{version} was registered by other means than this project's: serve it with MLflow alone, or choose "
+                f"{target} was registered by other means than this project's: serve it with MLflow alone, or choose "
                 "another: pipeline champion VERSION"
             )
-    else:
-        row = Subjects(root, store).run_called(asked)
-        if row is None:
-            raise ConfigError(f"model={asked}: no run is called so. Expected @{CHAMPION}, a run's name, or its id")
-        model_id, what = row.tags.get(MODEL_ID_TAG), f"run {row.run_id[:8]} ({row.name})"
+        return ServedModel(store.model_folder(target.model_id), describe(store, target))
+    model_id, what = run_of(store, target).tags.get(MODEL_ID_TAG), describe(store, target)
     if model_id is None:
         raise PipelineError(
             f"{what} has no model that MLflow can serve (a job of a sweep leaves weights alone). Make its settings the "

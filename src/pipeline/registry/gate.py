@@ -1,6 +1,6 @@
 """Whether a new model becomes the champion: only if it is shown to be no worse by more than a margin.
 
-A gate that keeps a model out is no failure of the pipeline: the model is registered, and a person may still appoint it.
+A rejected model is no failure of the pipeline: it is registered, and a person may still promote it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,28 @@ from pathlib import Path
 from pipeline.comparison.statistics import Interval, over_images
 from pipeline.comparison.subjects import Member, Subjects
 from pipeline.comparison.verdict import points
-from pipeline.registry.versions import DECISION_TAG, Registry, Version, legal_name
+from pipeline.registry.versions import (
+    DECISION_TAG,
+    NOT_CONSIDERED,
+    PROMOTED,
+    REJECTED,
+    Registry,
+    decision_of,
+    legal_name,
+)
 from pipeline.system.errors import PipelineError
-from pipeline.tracking import Run, RunRow, Store, locked
+from pipeline.system.locks import locked
+from pipeline.tracking import Run, RunRow, Store
+from pipeline.tracking.database import Version
 
-APPOINTED, NOT_PUT_UP = "appointed", "not put up"
 LOCK = Path(".pipeline", "gate.lock")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate found."""
+    """Whether a model becomes the champion, and why."""
 
-    appointed: bool
+    promoted: bool
     why: str
     against: Version | None = None
     interval: Interval | None = None  # of the new model's accuracy less the champion's, a fraction
@@ -32,13 +41,13 @@ class Decision:
     @property
     def tags(self) -> dict[str, str]:
         """For the version and its run."""
-        found = {DECISION_TAG: APPOINTED if self.appointed else "kept out", "champion.why": self.why}
+        tags = {DECISION_TAG: PROMOTED if self.promoted else REJECTED, "champion.why": self.why}
         if self.against and self.interval:
-            found["champion.against"] = str(self.against)
+            tags["champion.against"] = str(self.against)
             for name in ("difference", "low", "high", "p"):
-                found[f"champion.{name}"] = f"{getattr(self.interval, name):.6g}"
-            found["champion.margin"] = f"{self.margin:g}"
-        return found
+                tags[f"champion.{name}"] = f"{getattr(self.interval, name):.6g}"
+            tags["champion.margin"] = f"{self.margin:g}"
+        return tags
 
 
 def decide(new: Member, champion: Member, against: Version, margin: float) -> Decision:
@@ -53,21 +62,21 @@ def decide(new: Member, champion: Member, against: Version, margin: float) -> De
     if first != second:
         why = f"{against} was scored on other test samples, so the two cannot be compared"
         return Decision(False, why, against, None, margin)
-    found = over_images(champion.answers.right[None], new.answers.right[None])
-    numbers = f"{points(found.difference)} points, 95 % interval {points(found.low)} to {points(found.high)}"
-    appointed = found.low > -margin
-    verdict = "no worse" if appointed else "not shown to be no worse"
+    interval = over_images(champion.answers.right[None], new.answers.right[None])
+    numbers = f"{points(interval.difference)} points, 95 % interval {points(interval.low)} to {points(interval.high)}"
+    promoted = interval.low > -margin
+    verdict = "no worse" if promoted else "not shown to be no worse"
     why = f"{verdict} than {against} by more than {margin * 100:.2f} points: {numbers}"
-    return Decision(appointed, why, against, found, margin)
+    return Decision(promoted, why, against, interval, margin)
 
 
-def put_up(root: Path, run: Run, model_id: str, margin: float, *, appoint: bool) -> str:
+def register_candidate(root: Path, run: Run, model_id: str, margin: float, *, may_promote: bool) -> str:
     """Register the model of a run that was evaluated, and decide once whether it is champion. Returns a line about it.
 
     The registered model is called after the run's experiment.
 
     Args:
-        appoint: False: the champion stays; for a model that is scored by hand.
+        may_promote: False: the champion stays; for a model that is scored by hand.
     """
     store = Store(root)
     row = store.row(run.id)
@@ -78,28 +87,28 @@ def put_up(root: Path, run: Run, model_id: str, margin: float, *, appoint: bool)
         if DECISION_TAG in version.tags:
             _finish(registry, version)
             return f"{version} before this, {'and @champion' if champion == version else 'not the champion'}"
-        if not appoint:
-            registry.tag(version, {DECISION_TAG: NOT_PUT_UP}, f"{NOT_PUT_UP}: scored by hand")
+        if not may_promote:
+            registry.tag(version, {DECISION_TAG: NOT_CONSIDERED}, f"{NOT_CONSIDERED}: scored by hand")
             return f"{version}, by hand: pipeline champion {version.number} would make it the champion"
         decision = _decision(Subjects(root, store), row, champion, margin)
         run.tags({"registered": str(version), **decision.tags})
         registry.tag(version, decision.tags, f"{decision.tags[DECISION_TAG]}: {decision.why}")
-        if decision.appointed:
-            registry.appoint(version)
-    return f"{version} {'is @champion' if decision.appointed else 'is not the champion'}: {decision.why}"
+        if decision.promoted:
+            registry.promote(version)
+    return f"{version} {'is @champion' if decision.promoted else 'is not the champion'}: {decision.why}"
 
 
 def _finish(registry: Registry, version: Version) -> None:
     """What a kill between the decision and the deed left undone."""
-    if version.tags[DECISION_TAG] == APPOINTED and version.number not in registry.history(version.name):
-        registry.appoint(version)
+    if decision_of(version) == PROMOTED and version.number not in registry.history(version.name):
+        registry.promote(version)
 
 
 def _decision(sides: Subjects, row: RunRow, champion: Version | None, margin: float) -> Decision:
     if champion is None:
         return Decision(True, "the first, there is no champion to compare it with")
     try:
-        held = sides.champion(champion)
+        old = sides.champion(champion).members[0]
     except PipelineError as error:
         return Decision(False, f"{champion} cannot be compared with: {error}", champion, None, margin)
-    return decide(sides.of_run(row), held.members[0], champion, margin)
+    return decide(sides.of_run(row), old, champion, margin)

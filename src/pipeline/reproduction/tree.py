@@ -1,4 +1,4 @@
-"""The project as it was when a run began: its commit, its uncommitted changes, its settings, its data."""
+"""The project as it was when a run began: commit, uncommitted changes, settings, data, environment."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 
 import yaml
 
+from pipeline.runtime.origin import PROCESSED, THREADS_TAG
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_yaml, sha256_of, write_text
-from pipeline.tracking import PATCH_FILE, RunRow, Store
+from pipeline.system.git import GitError, git, top_folder
+from pipeline.tracking import PATCH_FILE, RunRow, Store, provenance
 
 CONFIG_FILE = "config.yaml"  # artifact: the whole resolved configuration
-PROCESSED = "data/processed"
-HERE = ("DVC_", "GIT_", "MLFLOW_", "PYTHON")  # what would lead the tree's commands back to this project
+LEFT_OUT = ("DVC_", "GIT_", "MLFLOW_", "PYTHON")  # variables that would lead the tree's commands back to this project
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,20 @@ class Tree:
         """A command's output, with these environment variables too; None: it failed and that was to be expected.
 
         Raises:
-            PipelineError: it failed; with the end of what it said.
+            PipelineError: it failed; with the end of its output.
         """
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(HERE)}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
         environment |= {"PYTHONPATH": str(self.root / "src"), **(variables or {})}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
             return done.stdout
         if missing_ok:
             return None
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{said}")
+        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise PipelineError(f"in the rebuilt tree `{' '.join(command)}` ended with {done.returncode}:\n{output}")
 
-    def python(self, *words: str, variables: Mapping[str, str] | None = None) -> str | None:
-        return self.run(sys.executable, *words, variables=variables)
+    def python(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str | None:
+        return self.run(sys.executable, *arguments, variables=variables)
 
 
 def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
@@ -64,31 +65,31 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
         raise PipelineError(f"run {row.run_id[:8]} had changes that were too large to keep: {remark}")
     if not (files / CONFIG_FILE).exists():
         raise PipelineError(f"run {row.run_id[:8]} has no {CONFIG_FILE} among its artifacts: it trained nothing")
-    top = Path(_git(project, "rev-parse", "--show-toplevel").strip())
-    _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder))
+    top = top_folder(project)
+    git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), timeout_s=None)
     try:
-        _git(folder, "checkout", "--quiet", "--detach", commit)
-    except PipelineError as error:
+        git(folder, "checkout", "--quiet", "--detach", commit, timeout_s=None)
+    except GitError as error:
         raise PipelineError(
             f"commit {commit[:12]} of run {row.run_id[:8]} is not in this repository. Fetch it: git fetch --all"
         ) from error
     if row.tags.get("git.dirty") == "true":
-        _git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
+        git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
     tree = Tree(folder / project.resolve().relative_to(top), row)
-    settle(tree.root, read_yaml(files / CONFIG_FILE))
+    write_config(tree.root, read_yaml(files / CONFIG_FILE))
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
     tree.run("dvc", "cache", "dir", "--local", cache.stdout.strip())
     return tree
 
 
-def settle(root: Path, config: Mapping[str, Any]) -> None:
-    """Make conf/ compose to these settings, whatever groups it had; where the run was filed is no setting."""
+def write_config(root: Path, config: Mapping[str, Any]) -> None:
+    """Make conf/ compose to these settings, whatever groups it had; where the run was recorded is no setting."""
     conf = root / "conf"
-    own = {
+    kept = {
         name: read_yaml(conf / name / f"{choice}.yaml")
         for name, choice in (("tracking", "local"), ("sweep", "default"))
     }
-    whole = {"defaults": ["_self_"], **config, **own, "hydra": read_yaml(conf / CONFIG_FILE).get("hydra", {})}
+    whole = {"defaults": ["_self_"], **config, **kept, "hydra": read_yaml(conf / CONFIG_FILE).get("hydra", {})}
     write_text(conf / CONFIG_FILE, yaml.safe_dump(whole, sort_keys=False))
 
 
@@ -108,12 +109,25 @@ def fetch_data(tree: Tree) -> str:
     return "made anew"
 
 
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"git {words[0]}: {done.stderr.strip()}")
-    return done.stdout
-
-
 def digest_of_data(tree: Tree) -> str:
     return sha256_of(tree.root / PROCESSED / "data_card.json")
+
+
+def environment(row: RunRow, root: Path) -> tuple[bool, str]:
+    """Versions, processor and threads, then and now: whether they are the same, and in words.
+
+    Others need not give other bits.
+    """
+    now = provenance(root).tags
+    names = [name for name in row.tags if name.startswith("version.") or name == "machine.cpu"]
+    changed = [name for name in names if now.get(name) != row.tags[name]]
+    other = [f"{name.partition('.')[2]} {row.tags[name]}, now {now.get(name)}" for name in changed]
+    threads, cores = int(row.tags.get(THREADS_TAG, 1)), os.cpu_count() or 1
+    if threads > cores:
+        other.append(f"threads {threads}, now {cores}")
+    return not other, "; ".join(other) or "the same versions and processor"
+
+
+def thread_variables(row: RunRow) -> dict[str, str]:
+    """Environment variables with which a training has as many threads as the run had."""
+    return {"OMP_NUM_THREADS": row.tags[THREADS_TAG]} if THREADS_TAG in row.tags else {}

@@ -1,4 +1,4 @@
-"""What a training is a function of, and what a run is known by, for all who look for one. Imports nothing heavy."""
+"""What a training is a function of, and the tags that identify a run. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -75,19 +75,19 @@ def sweep_tags(cfg: SweepConfig, key: str, out: Path) -> dict[str, str]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to scalars and lists, without nulls and what nobody compares (addresses, where a run is filed)."""
-    found: dict[str, Any] = {}
+    """Dotted names to scalars and lists, without nulls and what nobody compares (addresses, experiments)."""
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if name in UNRECORDED:
             continue
         if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
+            settings |= flat(value, f"{name}.")
         elif key == "_target_":
-            found |= {f"{prefix}target": value, f"{prefix}name": optimizer_name(value)}
+            settings |= {f"{prefix}target": value, f"{prefix}name": optimizer_name(value)}
         elif value is not None:  # null: a key that means nothing for this choice
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings
 
 
 def optimizer_name(target: str) -> str:

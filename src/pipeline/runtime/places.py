@@ -22,7 +22,7 @@ class Places:
     root: Path  # the project, where mlflow.db lies
     inputs: Path
     out: Path
-    record: Mapping[str, Any]  # the whole resolved configuration, to be written down with a run, never to be acted on
+    resolved: Mapping[str, Any]  # the whole resolved configuration, to be written down with a run, never to be acted on
 
     @property
     def under_dvc(self) -> bool:

@@ -23,18 +23,18 @@ def require_same_data(cfg: Config, processed: Path) -> None:
     """
     made_with = _dotted(DataCard.read(processed / "data_card.json").made_with)
     made_with |= _downloaded(processed.parents[1] / "dvc.lock")
-    asked = _dotted(cfg.model_dump(mode="json", include={"data", "expand"}))
-    differing = [key for key in asked if key in made_with and asked[key] != made_with[key]]
+    wanted = _dotted(cfg.model_dump(mode="json", include={"data", "expand"}))
+    differing = [key for key in wanted if key in made_with and wanted[key] != made_with[key]]
     if differing:
-        settings = ", ".join(f"{key}={made_with[key]} (asked for: {asked[key]})" for key in differing)
+        settings = ", ".join(f"{key}={made_with[key]} (asked for: {wanted[key]})" for key in differing)
         raise ConfigError(
             f"{processed} was made with {settings}. Stages by hand only read it. To use it as it is, add to your "
-            f"command: {_as_words(differing, made_with)}. To make it anew: `dvc exp run -S …` with the same overrides, "
-            "or edit conf/ and run `dvc repro preprocess`"
+            f"command: {_as_overrides(differing, made_with)}. To make it anew: `dvc exp run -S …` with the same "
+            "overrides, or edit conf/ and run `dvc repro preprocess`"
         )
 
 
-def _as_words(differing: Sequence[str], made_with: Mapping[str, Any]) -> str:
+def _as_overrides(differing: Sequence[str], made_with: Mapping[str, Any]) -> str:
     """The overrides that ask for what is there."""
     if "data.name" not in differing:
         return shlex.join([f"{key}={_typed(made_with[key])}" for key in differing])
@@ -52,7 +52,6 @@ def _dotted(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _downloaded(lock: Path) -> dict[str, Any]:
     """Kind and path of what download fetched last, as DVC wrote it down; empty before it ran."""
-
     if not lock.exists():
         return {}
     stages = read_yaml(lock)["stages"]

@@ -1,4 +1,4 @@
-"""What an execution leaves in MLflow, and what the terminal says at its end.
+"""What an execution leaves in MLflow, and the summary that the terminal shows at its end.
 
 One run per execution of the pipeline: train opens it, evaluate goes on with it. What ties the two together is the
 digest of models/model.json: it is in models/run.json and a tag of the run.
@@ -60,23 +60,23 @@ def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -
 
     started = work / RUN_FILE
     store = Store(places.root)
-    resume = read_json(started)["run_id"] if started.exists() else begun_there(store, work)
-    name = cfg.tracking.run_name or run_name(cfg, places.record)
+    resume = read_json(started)["run_id"] if started.exists() else find_interrupted_run(store, work)
+    name = cfg.tracking.run_name or run_name(cfg, places.resolved)
     tags = {**sweep_tags(cfg.sweep, origin.key, places.out), WORK_TAG: str(work)}
     with store.run(cfg.tracking.experiment, name, resume=resume, tags=tags, server=cfg.tracking.server) as run:
         write_json(started, {"run_id": run.id})
-        run.params(flat(places.record))
+        run.params(flat(places.resolved))
         run.provenance(provenance(places.inputs))
         run.tags({"seed": str(cfg.seed), THREADS_TAG: str(threads_of(cfg.trainer))})
         run.tags({f"origin.{key}": value for key, value in origin.as_json().items()})
-        run.text(yaml.safe_dump(dict(places.record), sort_keys=False), "config.yaml")
+        run.text(yaml.safe_dump(dict(places.resolved), sort_keys=False), "config.yaml")
         run.artifact(places.inputs / DATA_CARD, "data")
         for context in ("train", "validation"):
             record_data(run, places, context)
         yield run
 
 
-def begun_there(store: Store, work: Path) -> str | None:
+def find_interrupted_run(store: Store, work: Path) -> str | None:
     """The run of a training that was killed before it had written down which run is its own."""
     if not store.exists:
         return None
@@ -84,17 +84,17 @@ def begun_there(store: Store, work: Path) -> str | None:
     if not store.was_tagged(WORK_TAG, str(work)):  # as of nearly every training
         return None
     quote = '"' if "'" in str(work) else "'"
-    found = [row for row in store.rows(f"tags.`{WORK_TAG}` = {quote}{work}{quote}") if row.status != "FINISHED"]
-    return found[0].run_id if found else None
+    unfinished = [row for row in store.rows(f"tags.`{WORK_TAG}` = {quote}{work}{quote}") if row.status != "FINISHED"]
+    return unfinished[0].run_id if unfinished else None
 
 
-def run_name(cfg: TrainConfig, record: Mapping[str, Any]) -> str:
+def run_name(cfg: TrainConfig, resolved: Mapping[str, Any]) -> str:
     """What the run is, in a few words: `dense-512 rmsprop mnist_5k`; in a sweep what differs: `units=64 lr=0.01`."""
     from pipeline.model.dense import widths_of
 
     if cfg.sweep.job and cfg.sweep.job.label:
         return cfg.sweep.job.label
-    return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer.target)} {record['data']['name']}"
+    return f"dense-{widths_of(cfg.model.units)} {optimizer_name(cfg.optimizer.target)} {resolved['data']['name']}"
 
 
 def record_data(run: Run, places: Places, context: str) -> DatasetRef | None:
@@ -124,7 +124,7 @@ def record_training(
     kept_metrics = {f"kept_{name.replace('/', '_')}": value for name, value in values.items() if "/" in name}
     run.metrics({name: values[name] for name in measured} | kept_metrics | {"num_weights": num_weights(model.network)})
     if cfg.sweep.job is None and not has_model(run):
-        record_model(run, places.inputs / PROCESSED, model, flat(places.record))
+        record_model(run, places.inputs / PROCESSED, model, flat(places.resolved))
     for file in ("models/model.safetensors", "models/model.json", "plots/history.csv"):
         run.artifact(places.out / file, "dvc")
     kept = values["kept_epoch"]
@@ -135,10 +135,10 @@ def record_training(
 def has_model(run: Run) -> bool:
     """Whether an earlier start, which was killed while it recorded, has made MLflow's model already."""
     outputs = run.client.get_run(run.id).outputs
-    made = [output.model_id for output in outputs.model_outputs] if outputs else []
-    if made:
-        run.tags({MODEL_ID_TAG: made[0]})
-    return bool(made)
+    model_ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+    if model_ids:
+        run.tags({MODEL_ID_TAG: model_ids[0]})
+    return bool(model_ids)
 
 
 def record_model(run: Run, processed: Path, model: TrainedModel, params: Mapping[str, Any]) -> None:
@@ -168,7 +168,7 @@ def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterato
     if run_id is None:
         print(f"evaluate: no run in mlflow.db trained this model ({tags[MODEL_TAG][:8]}): its scores go into a new run")
     with store.run(cfg.tracking.experiment, name, resume=run_id, server=cfg.tracking.server) as run:
-        run.params(flat(places.record) if run_id is None else flat({"evaluate": places.record["evaluate"]}))
+        run.params(flat(places.resolved) if run_id is None else flat({"evaluate": places.resolved["evaluate"]}))
         if run_id is None:
             run.provenance(provenance(places.inputs))
             run.tags(tags)
@@ -176,20 +176,20 @@ def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterato
 
 
 def model_tags(model_sha256: str, models: Path) -> dict[str, str]:
-    """What a model is known by. Two settings may give the same weights; model.json tells them apart."""
+    """The digests that identify a model. Two settings may give the same weights; model.json tells them apart."""
     return {MODEL_TAG: model_sha256, DESCRIPTION_TAG: sha256_of(models / DESCRIPTION)}
 
 
 def run_of(store: Store, models: Path, tags: Mapping[str, str]) -> str | None:
-    """The run that trained this model: what run.json says if it is about this model, else a search of the store.
+    """The run that trained this model: what run.json names if it is about this model, else a search of the store.
 
     run.json is not DVC's: after `dvc checkout` the model may be older than it.
     """
     written = models / RUN_FILE
     if written.exists():
-        said = read_json(written)
-        if said.get(DESCRIPTION_TAG) == tags[DESCRIPTION_TAG] and store.run_exists(said["run_id"]):
-            return str(said["run_id"])
+        noted = read_json(written)
+        if noted.get(DESCRIPTION_TAG) == tags[DESCRIPTION_TAG] and store.run_exists(noted["run_id"]):
+            return str(noted["run_id"])
     return store.find_run(DESCRIPTION_TAG, tags[DESCRIPTION_TAG])
 
 
@@ -208,11 +208,11 @@ def record_evaluation(
 
 def model_id_of(run: Run) -> str | None:
     """Of the model that the run has made; None for a job of a sweep, and for an evaluation alone."""
-    found: str | None = run.client.get_run(run.id).data.tags.get(MODEL_ID_TAG)
-    return found
+    model_id: str | None = run.client.get_run(run.id).data.tags.get(MODEL_ID_TAG)
+    return model_id
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- texts
 
 
 def evaluation_note(run_id: str, model_id: str | None, scores: Mapping[str, float], out: Path) -> str:

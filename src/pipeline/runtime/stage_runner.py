@@ -9,14 +9,12 @@ cannot use a setting that DVC does not watch.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +24,11 @@ from pipeline.config.help import page
 from pipeline.config.overrides import job_section, unswept
 from pipeline.config.schema import Config, DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
 from pipeline.runtime.places import Places, project_root
-from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.errors import ConfigError
 from pipeline.system.exit_codes import MULTIRUN, explained
 from pipeline.system.files import read_yaml
 from pipeline.system.fork_server import die_with_parent
+from pipeline.system.locks import locked, locked_folder
 from pipeline.system.processes import Rank, require_processes
 from pipeline.system.signals import signals_as_failures
 from pipeline.system.startup import settle
@@ -91,7 +90,7 @@ def run_record(
 
 
 def _under_dvc(name: str, config_class: type[Settings], work: Work[Settings]) -> None:
-    with _only_one(name):
+    with _stage_lock(name):
         record = parse(Path("params.yaml").read_text(encoding="utf-8"))
         here = Path.cwd()
         cfg = validate(config_class, visible(record, name, config_class))
@@ -142,7 +141,7 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
                 record["sweep"]["job"] = own
             check_record(name, record)
             places = Places(root, root, Path(HydraConfig.get().runtime.output_dir), record)
-            with signals_as_failures(), _alone_in(places.out, Rank.of(os.environ)):
+            with signals_as_failures(), _output_lock(places.out, Rank.of(os.environ)):
                 return _loaded(work)(validate(config_class, visible(record, name, config_class)), places)
         except Exception as error:
             if not single:
@@ -228,40 +227,22 @@ def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:
         target[path[-1]] = source[path[-1]]
 
 
-@contextmanager
-def _only_one(stage: str) -> Iterator[None]:
+def _stage_lock(stage: str) -> AbstractContextManager[None]:
     """Let no second process write the same outputs: `kill -9` of dvc leaves its stage running, and dvc forgets it."""
     die_with_parent(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
-    path = Path(".pipeline/locks", stage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PipelineError(
-                f"the stage {stage} of an earlier, killed `dvc` is still running in this folder and would overwrite "
-                f"what this one writes. Wait for it, or end it: pkill -f pipeline.{stage}"
-            ) from None
-        yield
+    return locked(
+        Path(".pipeline/locks", stage),
+        wait=False,
+        busy=f"the stage {stage} of an earlier, killed `dvc` is still running in this folder and would overwrite what "
+        f"this one writes. Wait for it, or end it: pkill -f pipeline.{stage}",
+    )
 
 
-@contextmanager
-def _alone_in(out: Path, rank: Rank | None) -> Iterator[None]:
+def _output_lock(out: Path, rank: Rank | None) -> AbstractContextManager[None]:
     """The same for a folder that somebody named in two commands by hand; one training's processes share one."""
     if rank and rank.rank > 0:
-        yield
-        return
-    folder = os.open(out, os.O_RDONLY)  # the folder itself is locked: nothing is left in it
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PipelineError(
-                f"another process is writing to {out}. Wait for it, or give this one its own folder: hydra.run.dir=…"
-            ) from None
-        except OSError as error:  # NFS locks nothing that is not open for writing, as no folder is
-            if error.errno != errno.EBADF:
-                raise
-        yield
-    finally:
-        os.close(folder)
+        return nullcontext()
+    return locked_folder(
+        out,
+        busy=f"another process is writing to {out}. Wait for it, or give this one its own folder: hydra.run.dir=…",
+    )

@@ -17,7 +17,7 @@ from pipeline.sweeps.report.table import TRAIN
 from pipeline.sweeps.search.storage import place_of, shown_place, storage_for_jobs
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import Run, RunRow, Store, locked
-from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, called, newest_in_words, sweeps, when
+from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, Sweep, find, sweeps, when
 
 LOCK = Path(".pipeline", "sweep.lock")
 STUDY_TAG, STORAGE_TAG = "sweep.study", "sweep.storage"  # of the sweep's run
@@ -87,12 +87,8 @@ def resumed_sweep(store: Store, command: Command) -> RunRow | None:
     name = command.cfg.resume
     if name is None:
         return None
-    rows = sweeps(store)
-    if (row := called(rows, name)) is None:
-        raise ConfigError(
-            f"sweep.resume={name}: there is no such sweep in mlflow.db. The newest are: {newest_in_words(rows)}"
-        )
-    return row
+    target = find(store, name, ("sweep",), given=f"sweep.resume={name}")
+    return target.row if isinstance(target, Sweep) else None
 
 
 def newest_sweep(store: Store, identity: str) -> RunRow | None:

@@ -15,7 +15,7 @@ from pipeline.system.resource_errors import shortage
 MULTIRUN = ({"-m"}, {"--multirun"})
 
 
-def _nothing(record: logging.LogRecord) -> bool:
+def _drop(record: logging.LogRecord) -> bool:
     """For a logger that prints the traceback of each error that it raises. Hydra undoes a level and `disabled`."""
     return False
 
@@ -24,9 +24,9 @@ def _nothing(record: logging.LogRecord) -> bool:
 def explained(stage: str, how_it_goes_on: str | None = None) -> Iterator[None]:
     """What a user can cause ends with one message and its exit code; a fault of ours keeps its traceback.
 
-    how_it_goes_on: after an interruption, in words; None: as its command line says.
+    how_it_goes_on: what to do after an interruption; None: as its command line says.
     """
-    logging.getLogger("mlflow.store.db.utils").addFilter(_nothing)
+    logging.getLogger("mlflow.store.db.utils").addFilter(_drop)
     rank = Rank.of(os.environ)
     first = rank is None or rank.local_rank == 0
     try:
@@ -40,11 +40,11 @@ def explained(stage: str, how_it_goes_on: str | None = None) -> Iterator[None]:
         sys.exit(130)
     except SystemExit as error:
         if first and error.code in (130, 143):
-            words = _how_it_goes_on(stage) if how_it_goes_on is None else how_it_goes_on
-            print(f"{stage}: interrupted{words}", file=sys.stderr)
+            next_step = _how_it_goes_on(stage) if how_it_goes_on is None else how_it_goes_on
+            print(f"{stage}: interrupted{next_step}", file=sys.stderr)
         raise
     except Exception as error:
-        message, exit_code = _known(error, stage)
+        message, exit_code = _foreign_message(error, stage)
         if not message:
             raise
         _fail(stage, message, exit_code)
@@ -55,12 +55,12 @@ def _how_it_goes_on(stage: str) -> str:
         return "; the same dvc command goes on from here"
     if stage != "train":
         return ""
-    if any(words <= set(sys.argv) for words in MULTIRUN):
+    if any(switches <= set(sys.argv) for switches in MULTIRUN):
         return "; the same command goes on with this sweep"
     return "; by hand the same command starts anew, under DVC it goes on"
 
 
-def _known(error: Exception, stage: str) -> tuple[str, int]:
+def _foreign_message(error: Exception, stage: str) -> tuple[str, int]:
     """Message and exit code of a foreign error that a user can cause; no message if it is none of them."""
     if message := shortage(error, stage):
         return message, 1

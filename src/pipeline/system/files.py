@@ -64,7 +64,7 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it becomes ``path`` if the block ends well and vanishes if not."""
-    with _known_as(path, _beside(path)) as new:
+    with _errors_named(path, _beside(path)) as new:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield new
@@ -81,7 +81,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     for left in path.parent.glob(f".{path.name}.*.new"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    with _known_as(path, _beside(path)) as new:
+    with _errors_named(path, _beside(path)) as new:
         try:
             new.mkdir(parents=True)
             yield new
@@ -100,12 +100,12 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def _known_as(path: Path, new: Path) -> Iterator[Path]:
+def _errors_named(path: Path, new: Path) -> Iterator[Path]:
     """Errors of writing to ``new`` name ``path``, which is what people know."""
     try:
         yield new
     except OSError as error:
-        if re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # NumPy's words for a disk that is full
+        if re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # NumPy's message about a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         named = error.filename2 or error.filename
         within = named is not None and Path(os.fsdecode(named)).is_relative_to(new)

@@ -34,7 +34,8 @@ def shortage(error: BaseException, stage: str) -> str | None:
     for reason in _reasons(error):
         if is_memory(reason):
             damaged = isinstance(error, PipelineError) and not isinstance(reason, OSError)  # then it can ask for any
-            return f"{error}. If it is whole: " * damaged + _no_memory(str(reason), stage)
+            prefix = f"{error}. If it is whole: " if damaged else ""
+            return prefix + _no_memory(str(reason), stage)
         number = _number(reason)
         if isinstance(reason, sqlite3.Error) and number:
             return _no_room(number, Path("mlflow.db"))
@@ -60,16 +61,15 @@ def _number(error: BaseException) -> int:
 def _no_room(number: int, place: Path) -> str:
     if number in NO_ROOM:
         disk = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
-        words, step = NO_ROOM[number], "Make room there"
+        problem, step = NO_ROOM[number], "Make room there"
         found = f"{shutil.disk_usage(disk).free / 1e6:.1f} MB free"
     else:
-        words, step = NOT_WRITABLE[number], "Make it writable"
+        problem, step = NOT_WRITABLE[number], "Make it writable"
         found = "a read-only disk" if number == errno.EROFS else f"that user {os.geteuid()} may not"
     under_dvc = "DVC_STAGE" in os.environ  # then DVC has removed the outputs before the stage began
     before = "`dvc checkout` brings back the outputs of before" if under_dvc else "what was there before is intact"
-    return (
-        f"{words}: {place}: expected to write there, found {found}. {step}, then start the same command again; {before}"
-    )
+    text = f"{problem}: {place}: expected to write there, found {found}. {step}, then start the same command again"
+    return f"{text}; {before}"
 
 
 def is_memory(error: BaseException) -> bool:
@@ -81,7 +81,7 @@ def is_memory(error: BaseException) -> bool:
 
 
 def _no_memory(text: str, stage: str) -> str:
-    asked = re.search(r"allocate (\d[\d.]* ?\w+)", text)
+    requested = re.search(r"allocate (\d[\d.]* ?\w+)", text)
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if "CUDA" in text:
         found = "less than that free on the GPU"
@@ -91,6 +91,6 @@ def _no_memory(text: str, stage: str) -> str:
         found = f"too little of {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e6:,.0f} MB"
     step = LOWER.get(stage, "Choose less")
     return (
-        f"the memory is used up: expected {asked[1] if asked else 'some'} more, found {found}. {step}, or start "
-        "the same command again with more memory"
+        f"the memory is used up: expected {requested[1] if requested else 'some'} more, found {found}. {step}, or "
+        "start the same command again with more memory"
     )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.system.git import GitError, git, git_bytes, git_or_none, top_folder
+
 PATCH_FILE = "code/uncommitted.patch"  # artifact: `git checkout COMMIT && git apply uncommitted.patch`
 MAX_CHANGED_BYTES = 10 * 1024 * 1024  # of all changed files together; the largest are left out and named
-TIMEOUT_S = 60
-STRAY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")  # set when we run inside a git hook
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,20 @@ class CodeState:
     remark: str = ""
 
 
-class GitProblem(Exception):
-    """git is missing, or refused."""
-
-
 def code_state(root: Path, leave_out: Collection[str] = ()) -> CodeState:
-    """Ask git about the work tree around ``root``. Neither the user's index nor the object store is touched.
+    """The state of the work tree around ``root``. Neither the user's index nor the object store is touched.
 
     Args:
         leave_out: files and folders, relative to ``root``, that are results and no code.
     """
     try:
-        top = Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
-        branch = _answer(top, "symbolic-ref", "--quiet", "--short", "HEAD") or "detached"
-        commit = _answer(top, "rev-parse", "--quiet", "--verify", "HEAD")
+        top = top_folder(root)
+        branch = git_or_none(top, "symbolic-ref", "--quiet", "--short", "HEAD") or "detached"
+        commit = git_or_none(top, "rev-parse", "--quiet", "--verify", "HEAD") or ""
         results = {os.path.relpath(root.resolve() / path, top.resolve()) for path in leave_out}
         changed = [path for path in _changed_files(top) if not _is_within(path, results)]
-    except GitProblem as problem:
-        return CodeState(remark=str(problem))
+    except GitError as error:
+        return CodeState(remark=error.reason)
     patch, remark = _changes(top, commit, changed) if changed else (b"", "")
     remarks = [text for text in ("" if commit else "no commit yet", remark) if text]
     return CodeState(commit or "none", branch, bool(changed), patch, "; ".join(remarks))
@@ -59,15 +54,15 @@ def _changes(top: Path, commit: str, changed: Sequence[str]) -> tuple[bytes, str
     kept, left_out = _within_limit(top, changed)
     lacks = f"not in the patch, over {MAX_CHANGED_BYTES} bytes with them: {', '.join(left_out)}" if left_out else ""
     try:
-        base = commit or _git(top, "hash-object", "-t", "tree", "/dev/null").decode().strip()
+        base = commit or git(top, "hash-object", "-t", "tree", "/dev/null")
         return _patch(top, base, kept), lacks
-    except GitProblem as problem:
-        return b"", f"no patch: {problem}"
+    except GitError as error:
+        return b"", f"no patch: {error.reason}"
 
 
 def _changed_files(top: Path) -> list[str]:
     """Paths, relative to ``top``, that differ from HEAD or are untracked and not ignored."""
-    status = _git(top, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+    status = git_bytes(top, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
     return [os.fsdecode(entry[3:]) for entry in status.split(b"\0") if entry]
 
 
@@ -93,41 +88,15 @@ def _size(path: Path) -> int:
 
 def _patch(top: Path, base: str, paths: Sequence[str]) -> bytes:
     """What ``paths`` changed since the tree ``base``, worked out in an index and object folder of our own."""
-    objects = os.fsdecode(_git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects").rstrip(b"\n"))
+    objects = git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects")
     with tempfile.TemporaryDirectory() as folder:
-        own = {
+        env = {
             "GIT_INDEX_FILE": f"{folder}/index",
             "GIT_OBJECT_DIRECTORY": folder,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
-        _git(top, "read-tree", base, env=own)
+        git_bytes(top, "read-tree", base, env=env)
         names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-        _git(top, "update-index", "--add", "--remove", "--replace", "-z", "--stdin", env=own, stdin=names)
+        git_bytes(top, "update-index", "--add", "--remove", "--replace", "-z", "--stdin", env=env, stdin=names)
         options = ("--cached", "--patch", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv")
-        return _git(top, "diff-index", *options, base, env=own)
-
-
-def _answer(top: Path, *words: str) -> str:
-    """What git says, or "" where it has no answer."""
-    try:
-        return _git(top, *words).decode().strip()
-    except GitProblem:
-        return ""
-
-
-def _git(folder: Path, *words: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
-    clean = {key: value for key, value in os.environ.items() if key not in STRAY}
-    own = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}  # without it `git status` rewrites the user's index
-    command = ["git", "-C", str(folder), *words]
-    try:
-        done = subprocess.run(
-            command, env={**clean, **own, **(env or {})}, input=stdin, capture_output=True, timeout=TIMEOUT_S
-        )
-    except FileNotFoundError as error:
-        raise GitProblem("git is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise GitProblem(f"git {words[0]} took more than {TIMEOUT_S} s") from error
-    if done.returncode:
-        said = os.fsdecode(done.stderr).strip().splitlines()
-        raise GitProblem(said[0] if said else f"git {words[0]} gave exit code {done.returncode}")
-    return done.stdout
+        return git_bytes(top, "diff-index", *options, base, env=env)

@@ -1,28 +1,34 @@
 """The sqlite file behind a store: made once, whole or not at all, and right again after the project was moved.
 
-This is the only module that knows MLflow's tables.
+This is the only module that knows MLflow's tables: those of KNOWN_SCHEMAS. Others are read by MLflow's public client.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import shlex
 import sqlite3
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
 from pipeline.system.errors import PipelineError
 from pipeline.system.locks import is_alive, locked, tokens
+from pipeline.tracking.leaderboard import MODEL_ID_TAG
 
 log = logging.getLogger(__name__)
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow_artifacts"
 LOCK = Path(".pipeline", "store.lock")
+KNOWN_SCHEMAS = ("dc11669786a5",)  # Alembic's revisions of MLflow's tables that the SQL here was written for: 3.17
 ABSOLUTE_PLACES = (  # tables and their columns with an absolute place below ARTIFACTS
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -57,74 +63,231 @@ def ensure_database(root: Path) -> None:
     Any number of processes may call this at once: MLflow's own migrations take no lock, and seven of eight processes
     on an empty folder would crash.
     """
-    sqlite_uri(root / DATABASE)
-    if not (root / DATABASE).exists():
-        with locked(root / LOCK):
-            if not (root / DATABASE).exists():
-                _create(root)
-    if _old_places(root):
-        with locked(root / LOCK):
-            _relocate(root)
+    with _opened(root):
+        pass
 
 
-def newest_experiment(root: Path, name: str | None = None) -> str | None:
-    """Id of the experiment called ``name``, or of the one with the newest run. None: there is none."""
-    with _opened(root) as connection:
-        if name is not None:
-            query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
-            found = connection.execute(query, [name]).fetchone()
-        else:
-            query = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
-            found = connection.execute(query).fetchone()
-    return None if found is None else str(found[0])
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model."""
+
+    name: str
+    number: int
+    run_id: str | None  # None: registered in the UI, from a file
+    model_id: str | None
+    tags: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"version {self.number} of {self.name}"
 
 
-def registered_models(root: Path) -> dict[str, dict[str, int]]:
-    """Name -> alias -> number of a version, of all registered models."""
-    with _read(root) as connection:
-        found: dict[str, dict[str, int]] = {
-            str(name): {} for (name,) in connection.execute("SELECT name FROM registered_models ORDER BY name")
-        }
-        for name, alias, number in connection.execute("SELECT name, alias, version FROM registered_model_aliases"):
-            found[name][str(alias)] = int(number)
-    return found
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model, with its versions that are not deleted, newest first."""
+
+    name: str
+    aliases: dict[str, int]  # alias -> number of a version
+    versions: tuple[Version, ...]
+
+    def version(self, alias: str) -> Version | None:
+        """That an alias names, or a number; None: there is none."""
+        number = self.aliases.get(alias, int(alias) if alias.isdecimal() else None)
+        return next((version for version in self.versions if version.number == number), None)
 
 
-def model_versions(root: Path, name: str) -> list[tuple[int, str | None, dict[str, str]]]:
-    """(number, id of its run, tags) of the versions of a registered model that are not deleted, newest first."""
-    with _read(root) as connection:
-        tags: dict[int, dict[str, str]] = {}
-        query = "SELECT version, key, value FROM model_version_tags WHERE name = ?"
-        for number, key, value in connection.execute(query, [name]):
-            tags.setdefault(number, {})[key] = value
-        query = (
-            "SELECT version, run_id FROM model_versions WHERE name = ? AND current_stage != 'Deleted_Internal' "
+@dataclass(frozen=True)
+class RunFiles:
+    """What is known of a run without MLflow's client."""
+
+    name: str
+    is_active: bool  # not deleted
+    folder: Path  # of its artifacts
+
+
+class Reader(Protocol):
+    """Questions to a store that MLflow's client would answer only after its 2 s of imports."""
+
+    def registered_models(self) -> list[RegisteredModel]:
+        """All, by name."""
+
+    def run_files(self, run_id: str) -> RunFiles | None:
+        """None: there is no run of this id."""
+
+    def metric(self, run_id: str, key: str) -> float | None:
+        """The newest value of a metric of a run; None: it has none."""
+
+    def has_tag(self, key: str, value: str) -> bool:
+        """Whether any run, deleted or not, has the tag with this value."""
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[Reader]:
+    """The store at ``root``, opened once; it is made if missing.
+
+    By SQL where MLflow's tables are those that this module knows, else by MLflow's client, with a warning.
+
+    Raises:
+        PipelineError: the database cannot be read.
+    """
+    try:
+        with _opened(root) as connection:
+            if (schema := _schema(connection)) in KNOWN_SCHEMAS:
+                yield _SqlReader(connection)
+                return
+        _warn_of_schema(root / DATABASE, schema)
+        yield _ClientReader(root)
+    except sqlite3.Error as error:
+        raise PipelineError(
+            f"{root / DATABASE} cannot be read: {error}. If another version of MLflow wrote it, copy the file, then "
+            f"run: mlflow db upgrade {sqlite_uri(root / DATABASE)}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _SqlReader:
+    connection: sqlite3.Connection
+
+    def registered_models(self) -> list[RegisteredModel]:
+        aliases: dict[str, dict[str, int]] = {}
+        for name, alias, number in self._rows("SELECT name, alias, version FROM registered_model_aliases"):
+            aliases.setdefault(name, {})[alias] = int(number)
+        tags: dict[tuple[str, int], dict[str, str]] = {}
+        for name, number, key, value in self._rows("SELECT name, version, key, value FROM model_version_tags"):
+            tags.setdefault((name, number), {})[key] = value
+        versions: dict[str, list[Version]] = {}
+        for name, number, run_id in self._rows(
+            "SELECT name, version, run_id FROM model_versions WHERE current_stage != 'Deleted_Internal' "
             "ORDER BY version DESC"
-        )
-        return [(int(number), run_id, tags.get(number, {})) for number, run_id in connection.execute(query, [name])]
+        ):
+            its_tags = tags.get((name, number), {})
+            version = Version(name, int(number), run_id, its_tags.get(MODEL_ID_TAG), its_tags)
+            versions.setdefault(name, []).append(version)
+        return [
+            RegisteredModel(name, aliases.get(name, {}), tuple(versions.get(name, ())))
+            for (name,) in self._rows("SELECT name FROM registered_models ORDER BY name")
+        ]
 
-
-def run_files(root: Path, run_id: str) -> tuple[str, bool, Path] | None:
-    """(name, whether it is not deleted, folder of its files) of a run; None: there is none of this id."""
-    with _read(root) as connection:
+    def run_files(self, run_id: str) -> RunFiles | None:
         query = "SELECT name, lifecycle_stage = 'active', artifact_uri FROM runs WHERE run_uuid = ?"
-        found = connection.execute(query, [run_id]).fetchone()
-    return (str(found[0]), bool(found[1]), local_path(found[2])) if found else None
+        row = self._first(query, run_id)
+        return RunFiles(str(row[0]), bool(row[1]), local_path(row[2])) if row else None
+
+    def metric(self, run_id: str, key: str) -> float | None:
+        row = self._first("SELECT value FROM latest_metrics WHERE run_uuid = ? AND key = ? AND NOT is_nan", run_id, key)
+        return float(row[0]) if row else None
+
+    def has_tag(self, key: str, value: str) -> bool:  # MLflow's search takes 30 ms, this 0.1
+        return self._first("SELECT 1 FROM tags WHERE key = ? AND value = ? LIMIT 1", key, value) is not None
+
+    def _rows(self, query: str) -> Iterator[Any]:
+        return self.connection.execute(query)
+
+    def _first(self, query: str, *values: str) -> Any:
+        return self.connection.execute(query, values).fetchone()
 
 
-def newest_value(root: Path, run_id: str, metric: str) -> float | None:
-    """Of a metric of a run; None: it has none."""
-    with _read(root) as connection:
-        query = "SELECT value FROM latest_metrics WHERE run_uuid = ? AND key = ? AND NOT is_nan"
-        found = connection.execute(query, [run_id, metric]).fetchone()
-    return float(found[0]) if found else None
+class _ClientReader:
+    """The same by MLflow's public client: slower, and right whatever the tables are."""
+
+    def __init__(self, root: Path) -> None:
+        self.client = open_client(root)
+
+    def registered_models(self) -> list[RegisteredModel]:
+        models = sorted(all_pages(self.client.search_registered_models), key=lambda model: str(model.name))
+        by_name: dict[str, list[Version]] = {}
+        for found in all_pages(self.client.search_model_versions):
+            tags = dict(found.tags)
+            version = Version(found.name, int(found.version), found.run_id, tags.get(MODEL_ID_TAG), tags)
+            by_name.setdefault(found.name, []).append(version)
+        return [
+            RegisteredModel(
+                model.name,
+                {alias: int(number) for alias, number in model.aliases.items()},
+                tuple(sorted(by_name.get(model.name, ()), key=lambda version: -version.number)),
+            )
+            for model in models
+        ]
+
+    def run_files(self, run_id: str) -> RunFiles | None:
+        run = self._run(run_id)
+        if run is None:
+            return None
+        return RunFiles(run.info.run_name, run.info.lifecycle_stage == "active", local_path(run.info.artifact_uri))
+
+    def metric(self, run_id: str, key: str) -> float | None:
+        run = self._run(run_id)
+        value = run.data.metrics.get(key) if run else None
+        return None if value is None or value != value else float(value)
+
+    def has_tag(self, key: str, value: str) -> bool:
+        from mlflow.entities import ViewType
+
+        ids = [
+            experiment.experiment_id for experiment in all_pages(self.client.search_experiments, view_type=ViewType.ALL)
+        ]
+        quote = '"' if "'" in value else "'"
+        condition = f"tags.`{key}` = {quote}{value}{quote}"
+        return bool(self.client.search_runs(ids, condition, run_view_type=ViewType.ALL, max_results=1))
+
+    def _run(self, run_id: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
 
 
-def was_tagged(root: Path, key: str, value: str) -> bool:
-    """Whether any run, deleted or not, has the tag with this value. MLflow's search takes 30 ms, this 0.1."""
-    with _opened(root) as connection:
-        query = "SELECT EXISTS (SELECT 1 FROM tags WHERE key = ? AND value = ?)"
-        return bool(connection.execute(query, [key, value]).fetchone()[0])
+def open_client(root: Path) -> Any:
+    """MLflow's client for the database.
+
+    Raises:
+        PipelineError: MLflow refuses it, as one that another version of MLflow wrote.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = sqlite_uri(root / DATABASE)
+    try:
+        return MlflowClient(uri, uri)
+    except MlflowException as error:
+        raise PipelineError(
+            f"MLflow cannot open {root / DATABASE}: {error}\n"
+            f"If another version of MLflow wrote it, copy the file, then run: {mlflow_command('db', 'upgrade', uri)}"
+        ) from error
+
+
+def mlflow_command(*arguments: str) -> str:
+    """For a shell."""
+    return shlex.join([sys.executable, "-m", "mlflow", *arguments])
+
+
+def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+    """All that a search of MLflow's client finds, of all pages."""
+    items: list[Any] = []
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        items += page
+        token = page.token
+        if not token:
+            return items
+
+
+def _schema(connection: sqlite3.Connection) -> str:
+    """The revision of MLflow's tables, by Alembic's table; "none" without one."""
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError:
+        row = None
+    return str(row[0]) if row else "none"
+
+
+@cache
+def _warn_of_schema(database: Path, schema: str) -> None:
+    log.warning("%s has tables of another version of MLflow (%s): it is read by MLflow, more slowly.", database, schema)
 
 
 def _create(root: Path) -> None:
@@ -139,34 +302,69 @@ def _create(root: Path) -> None:
 
 def _migrate(new: Path, artifacts: str) -> None:
     """MLflow's tables and its default experiment, without waiting for the disk: 1 s, not 6 when the disk is busy."""
-    import sqlalchemy
-    from mlflow.store.db import utils
-    from mlflow.store.tracking import sqlalchemy_store
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
-    untyped_utils: Any = utils
-    engine = untyped_utils.create_sqlalchemy_engine(sqlite_uri(new))
-    sqlalchemy.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-    untyped_utils._initialize_tables(engine)
-    engine.dispose()
-    untyped_store: Any = sqlalchemy_store.SqlAlchemyStore
-    untyped_store(sqlite_uri(new), artifacts)._dispose_engine()  # makes it; else each first client races to
+    untyped_store: Any = SqlAlchemyStore
+    event.listen(Engine, "connect", _do_not_wait_for_the_disk)
+    try:
+        untyped_store(sqlite_uri(new), artifacts).engine.dispose()
+    finally:
+        event.remove(Engine, "connect", _do_not_wait_for_the_disk)
 
 
-def _relocate(root: Path) -> None:
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[sqlite3.Connection]:
+    """The database, made if missing, of this root if it was another's."""
+    sqlite_uri(root / DATABASE)
+    if not (root / DATABASE).exists():
+        with locked(root / LOCK):
+            if not (root / DATABASE).exists():
+                _create(root)
+    with closing(sqlite3.connect(root / DATABASE, timeout=30)) as connection:
+        if _old_places(connection, root):
+            with locked(root / LOCK):
+                _relocate(connection, root)
+        yield connection
+
+
+def _old_places(connection: sqlite3.Connection, root: Path) -> list[str]:
+    """Artifact folders that the database names and that are not this root's."""
+    try:
+        places = [str(row[0]) for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
+    except sqlite3.OperationalError:  # tables that are not known here: MLflow's client says what they are
+        return []
+    folders = {match[1] for place in places if (match := re.match(rf"(.*/{ARTIFACTS})(/.*)?$", place))}
+    return sorted(folders - {artifacts_uri(root)})
+
+
+def _relocate(connection: sqlite3.Connection, root: Path) -> None:
     """Point every absolute place in the database at this root, in one transaction."""
-    old_places = _old_places(root)
+    old_places = _old_places(connection, root)
     new = artifacts_uri(root)
     for old in old_places:
         _check_movable(root, local_path(old))
-    with _opened(root) as connection, connection:
-        for old in old_places:
-            for table, column in ABSOLUTE_PLACES:
-                changed = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
-                below_old = f"WHERE {column} = ? OR substr({column}, 1, ?) = ?"
-                values = [new, len(old) + 1, old, len(old) + 1, f"{old}/"]
-                connection.execute(f"{changed} {below_old}", values)
-            log.warning("The project was moved: %s now points to %s, no longer to %s.", root / DATABASE, new, old)
+    try:
+        with connection:
+            for old in old_places:
+                for table, column in ABSOLUTE_PLACES:
+                    changed = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                    below_old = f"WHERE {column} = ? OR substr({column}, 1, ?) = ?"
+                    values = [new, len(old) + 1, old, len(old) + 1, f"{old}/"]
+                    connection.execute(f"{changed} {below_old}", values)
+    except sqlite3.OperationalError as error:
+        raise PipelineError(
+            f"{root / DATABASE} keeps its files in {old_places[0]}, and cannot be moved over: {error}. If another "
+            f"version of MLflow wrote it, move the project back to where it was"
+        ) from error
+    for old in old_places:
+        log.warning("The project was moved: %s now points to %s, no longer to %s.", root / DATABASE, new, old)
 
 
 def _check_movable(root: Path, old: Path) -> None:
@@ -181,31 +379,3 @@ def _check_movable(root: Path, old: Path) -> None:
             f"{root / DATABASE} was copied here without its files, which are in {old}. "
             f"Copy that folder to {root / ARTIFACTS}, or remove {root / DATABASE} to start an empty store."
         )
-
-
-def _old_places(root: Path) -> list[str]:
-    """Artifact folders that the database names and that are not this root's."""
-    with _opened(root) as connection:
-        places = [str(row[0]) for row in connection.execute("SELECT DISTINCT artifact_location FROM experiments")]
-    found = {match[1] for place in places if (match := re.match(rf"(.*/{ARTIFACTS})(/.*)?$", place))}
-    return sorted(found - {artifacts_uri(root)})
-
-
-@contextmanager
-def _read(root: Path) -> Iterator[sqlite3.Connection]:
-    """To answer without MLflow, which takes 2 s to import."""
-    ensure_database(root)
-    try:
-        with _opened(root) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise PipelineError(
-            f"{root / DATABASE} cannot be read: {error}. If another version of MLflow wrote it, copy the file, then "
-            f"run: mlflow db upgrade {sqlite_uri(root / DATABASE)}"
-        ) from error
-
-
-@contextmanager
-def _opened(root: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(root / DATABASE, timeout=30)) as connection:
-        yield connection

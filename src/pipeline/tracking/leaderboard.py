@@ -7,7 +7,6 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote
 
 MODEL_TAG = "model.sha256"  # digest of models/model.safetensors
 DESCRIPTION_TAG = "model.json.sha256"  # digest of models/model.json, which names weights, data, settings and code
@@ -52,17 +51,6 @@ def leaderboard_url(port: int, experiment_id: str, view: str = VIEW) -> str:
 def experiments_url(port: int) -> str:
     """The list of experiments."""
     return f"http://127.0.0.1:{port}/#/experiments?{CLASSIC}"
-
-
-def run_url(port: int, experiment_id: str, run_id: str) -> str:
-    """The page of one run."""
-    return f"http://127.0.0.1:{port}/#/experiments/{experiment_id}/runs/{run_id}?{CLASSIC}"
-
-
-def compare_url(port: int, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """The page that compares runs: parallel coordinates, scatter, contours, and what differs."""
-    runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
-    return f"http://127.0.0.1:{port}/#/compare-runs?runs={runs}&experiments={experiments}&{CLASSIC}"
 
 
 def view_tag(

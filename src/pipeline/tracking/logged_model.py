@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
     from torch import nn
 
+REQUIREMENTS_CHECK = "warn_dependency_requirement_mismatches"
+
 
 def log_model(
     client: MlflowClient,
@@ -107,19 +109,22 @@ def _signature(module: nn.Module, example: np.ndarray) -> ModelSignature:
 
 @contextmanager
 def _requirements_unchecked() -> Iterator[None]:
-    """Spare MLflow its look for them in this environment, where they come from: 2 s, for a warning held back here."""
+    """Spare MLflow its look for them in this environment, where they come from: 2 s, for a warning suppressed here."""
     environment: Any = importlib.import_module("mlflow.utils.environment")
-    check = environment.warn_dependency_requirement_mismatches
-    environment.warn_dependency_requirement_mismatches = lambda model_requirements: None
+    check = getattr(environment, REQUIREMENTS_CHECK, None)  # no part of MLflow's public face: it may go
+    if check is None:
+        yield
+        return
+    setattr(environment, REQUIREMENTS_CHECK, lambda model_requirements: None)
     try:
         yield
     finally:
-        environment.warn_dependency_requirement_mismatches = check
+        setattr(environment, REQUIREMENTS_CHECK, check)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the warnings and progress lines of mlflow and torch.export, which a user can do nothing about."""
+    """Suppress the warnings and progress lines of mlflow and torch.export, which a user can do nothing about."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "torch")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,41 +1,36 @@
-"""Runs as plain values, for whoever compares them."""
+"""One run: what a stage may record of it, and its values as the store has them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
-
-
 import json
+import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import NOTE_TAG
-from pipeline.tracking.limits import (
-    DIGEST_CHARS,
-    METRICS_PER_CALL,
-    PARAM_CHARS,
-    PARAMS_PER_CALL,
-    TAG_CHARS,
-    as_text,
-    fit,
-    parts,
-    table_cell,
-)
 from pipeline.tracking.logged_model import log_model
 from pipeline.tracking.provenance import Provenance
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
     from torch import nn
+
+TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's list of the JSON files to show as tables
+PARAM_CHARS = 6000  # MLflow's limits; longer values would be cut without a word
+TAG_CHARS = 8000
+DIGEST_CHARS = 36
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,12 +54,6 @@ class RunRow:
                    dict(data.metrics), dict(data.params), dict(data.tags))  # fmt: skip
 
 
-# ---------------------------------------------------------------- what a stage may record about one run
-
-
-TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's list of the JSON files to show as tables
-
-
 class DatasetRef(NamedTuple):
     """A data set as MLflow knows it, to hang metrics on."""
 
@@ -79,7 +68,7 @@ class Run:
         self.client = client
         self.id = run_id
         self.resumed = resumed
-        self._known: dict[str, set[int]] = {}  # key -> steps that a resumed run has already
+        self._logged_steps: dict[str, set[int]] = {}  # key -> steps that a resumed run has already
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings: dotted names to scalars or lists of scalars, written as JSON (strings as they are).
@@ -96,8 +85,8 @@ class Run:
         texts = {name: self._param_text(name, value) for name, value in values.items()}
         drift = {name: [before[name], text] for name, text in texts.items() if before.get(name, text) != text}
         new = [Param(name, text) for name, text in texts.items() if name not in before]
-        for part in parts(new, PARAMS_PER_CALL):
-            self.client.log_batch(self.id, params=part)
+        for batch in batches_of(new, PARAMS_PER_CALL):
+            self.client.log_batch(self.id, params=batch)
         if drift:
             self.tags({"param_drift": json.dumps(drift)})
 
@@ -120,19 +109,19 @@ class Run:
         """Set tags. One over 8,000 characters is cut, and says so."""
         from mlflow.entities import RunTag
 
-        new = [RunTag(key, fit(str(value), TAG_CHARS)) for key, value in values.items()]
-        for part in parts(new, PARAMS_PER_CALL):
-            self.client.log_batch(self.id, tags=part)
+        new = [RunTag(key, truncate(str(value), TAG_CHARS)) for key, value in values.items()]
+        for batch in batches_of(new, PARAMS_PER_CALL):
+            self.client.log_batch(self.id, tags=batch)
 
     def note(self, headline: str, body: str = "") -> None:
         """The description that the UI shows above the run, as Markdown, headline first."""
         self.tags({NOTE_TAG: f"**{headline}**\n\n{body}".strip()})
 
-    def provenance(self, found: Provenance) -> None:
+    def provenance(self, origin: Provenance) -> None:
         """Record where the run comes from; uncommitted changes become the artifact ``code/uncommitted.patch``."""
-        self.tags(found.tags)
-        if found.patch:
-            self.text(found.patch, PATCH_FILE)
+        self.tags(origin.tags)
+        if origin.patch:
+            self.text(origin.patch, PATCH_FILE)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> DatasetRef:
         """Record which data was used, and as what (``context``: training, validation, test).
@@ -175,10 +164,10 @@ class Run:
         """
         rows = [[table_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
         self.json({"columns": list(columns), "data": rows}, artifact_file)
-        shown = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
+        tables = json.loads(self.client.get_run(self.id).data.tags.get(TABLES_TAG, "[]"))
         entry = {"path": artifact_file, "type": "table"}
-        if entry not in shown:
-            self.tags({TABLES_TAG: json.dumps([*shown, entry])})
+        if entry not in tables:
+            self.tags({TABLES_TAG: json.dumps([*tables, entry])})
 
     def model(
         self,
@@ -194,7 +183,7 @@ class Run:
 
         See ``pipeline.tracking.logged_model.log_model``. Returns the model's id: ``models:/<id>`` loads it.
         """
-        texts = {key: fit(as_text(value), PARAM_CHARS) for key, value in (params or {}).items()}
+        texts = {key: truncate(as_text(value), PARAM_CHARS) for key, value in (params or {}).items()}
         return log_model(
             self.client, self.id, module, example, name=name, requirements=requirements, params=texts, classes=classes
         )
@@ -207,7 +196,7 @@ class Run:
             raise TypeError(f"parameter {name!r} is a {kind}; give a string, number, bool, None or a list") from error
         if len(text) > PARAM_CHARS:
             self.text(text, f"params/{name}.txt")
-        return fit(text, PARAM_CHARS)
+        return truncate(text, PARAM_CHARS)
 
     def _log_points(
         self, points: Iterable[tuple[str, float, int]], model_id: str | None, dataset: DatasetRef | None
@@ -217,11 +206,42 @@ class Run:
         now_ms = int(time.time() * 1000)
         data = dataset or (None, None)
         metrics = [Metric(key, float(value), now_ms, step, model_id, *data) for key, value, step in points]
-        for part in parts(metrics, METRICS_PER_CALL):
-            self.client.log_batch(self.id, metrics=part)
+        for batch in batches_of(metrics, METRICS_PER_CALL):
+            self.client.log_batch(self.id, metrics=batch)
 
     def _is_new(self, key: str, step: int) -> bool:
         """Whether the step has no point yet: an epoch that was logged but not saved is trained, and logged, again."""
-        if key not in self._known:
-            self._known[key] = {point.step for point in self.client.get_metric_history(self.id, key)}
-        return step not in self._known[key]
+        if key not in self._logged_steps:
+            self._logged_steps[key] = {point.step for point in self.client.get_metric_history(self.id, key)}
+        return step not in self._logged_steps[key]
+
+
+# ---------------------------------------------------------------- values as MLflow can hold them
+
+
+def as_text(value: Any) -> str:
+    """Strings as they are, the rest as JSON: equal values have equal texts.
+
+    Raises:
+        TypeError: an object; its text would differ from run to run.
+    """
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def truncate(text: str, limit: int) -> str:
+    """The text, or its beginning and a note of what is missing."""
+    note = f" ... [{len(text)} characters, cut here]"
+    return text if len(text) <= limit else text[: limit - len(note)] + note
+
+
+def table_cell(value: Any) -> Any:
+    """A JSON value: NumPy's numbers as Python's, NaN and infinity as an empty cell."""
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def batches_of(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of ``size``, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
+import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipeline.system import locks
-from pipeline.system.errors import PipelineError
+from pipeline.system.errors import PipelineError, ProcessLost
 from pipeline.system.signals import DeferredSignals, SignalSafeProxy
 from pipeline.tracking.database import (
     DATABASE,
+    RegisteredModel,
+    RunFiles,
+    all_pages,
     artifacts_uri,
     ensure_database,
     local_path,
-    newest_value,
-    run_files,
+    mlflow_command,
+    open_client,
+    reading,
     sqlite_uri,
-    was_tagged,
-)  # fmt: skip
+)
 from pipeline.tracking.leaderboard import IDLE_TAG, LIVE_TAG, PARENT_TAG, REASON_TAG, experiment_tags, view_tag
 from pipeline.tracking.provenance import source_tags
 from pipeline.tracking.replica import followed, server_from
@@ -35,12 +39,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
     from mlflow.entities import Run as MlflowRun
-
-
-import signal
-from dataclasses import dataclass
-
-from pipeline.system.errors import ProcessLost
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +68,8 @@ class Store:
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client for this store, which is made first if there is none."""
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
         ensure_database(self.root)
-        try:
-            return cast("MlflowClient", SignalSafeProxy(MlflowClient(self.uri, self.uri)))
-        except MlflowException as error:
-            raise PipelineError(
-                f"MLflow cannot open {self.root / DATABASE}: {error}\n"
-                f"If another version of MLflow wrote it, copy the file, then run: {_mlflow('db', 'upgrade', self.uri)}"
-            ) from error
+        return cast("MlflowClient", SignalSafeProxy(open_client(self.root)))
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, which is made if missing. What people edited in the UI stays as they left it.
@@ -88,17 +77,17 @@ class Store:
         Raises:
             PipelineError: the experiment was deleted; the message gives the command that restores it.
         """
-        found = self.client.get_experiment_by_name(name) or self._new_experiment(name)
-        if found.lifecycle_stage != "active":
-            restore = _mlflow("experiments", "restore", "--experiment-id", found.experiment_id)
+        experiment = self.client.get_experiment_by_name(name) or self._new_experiment(name)
+        if experiment.lifecycle_stage != "active":
+            restore = mlflow_command("experiments", "restore", "--experiment-id", experiment.experiment_id)
             raise PipelineError(
                 f"Experiment {name!r} was deleted from {self.root / DATABASE}, so no run can be added to it. "
                 f"Choose another name, or restore it: MLFLOW_TRACKING_URI={shlex.quote(self.uri)} {restore}"
             )
         for key, value in experiment_tags(name).items():
-            if key not in found.tags:
-                self.client.set_experiment_tag(found.experiment_id, key, value)
-        return str(found.experiment_id)
+            if key not in experiment.tags:
+                self.client.set_experiment_tag(experiment.experiment_id, key, value)
+        return str(experiment.experiment_id)
 
     def save_sweep_view(self, parent: str, identity: str, keys: Sequence[str], metric: str, *, ascending: bool) -> None:
         """A table of a sweep's jobs in the UI's menu of views, best first: what was swept, and what came out."""
@@ -113,18 +102,34 @@ class Store:
 
     def run_exists(self, run_id: str) -> bool:
         """Whether the run is in this store and not deleted."""
-        found = run_files(self.root, run_id) if self.exists else None
-        return found is not None and found[1]
+        files = self._files(run_id)
+        return files is not None and files.is_active
 
     def find_run(self, tag: str, value: str) -> str | None:
         """The newest run, not deleted, that has the tag with this value."""
-        found = self._search(f"tags.`{tag}` = '{value}'")
-        return str(found[0].info.run_id) if found else None
+        rows = self.rows(f"tags.`{tag}` = '{value}'")
+        return rows[0].run_id if rows else None
 
     def was_tagged(self, tag: str, value: str) -> bool:
         """Whether any run, deleted or not, has the tag with this value: quicker than to look which."""
-        _ = self.client
-        return was_tagged(self.root, tag, value)
+        with reading(self.root) as reader:
+            return reader.has_tag(tag, value)
+
+    def newest_experiment(self, name: str | None = None) -> str | None:
+        """Id of the experiment of this name, or of the one with the newest run. None: there is none."""
+        if name is not None:
+            experiment = self.client.get_experiment_by_name(name)
+            return str(experiment.experiment_id) if experiment and experiment.lifecycle_stage == "active" else None
+        ids = [experiment.experiment_id for experiment in all_pages(self.client.search_experiments)]
+        newest = self.client.search_runs(ids, max_results=1, order_by=["attributes.start_time DESC"])
+        return str(newest[0].info.experiment_id) if newest else None
+
+    def registered_models(self) -> list[RegisteredModel]:
+        """By name; reading them makes no store."""
+        if not self.exists:
+            return []
+        with reading(self.root) as reader:
+            return reader.registered_models()
 
     def rows(self, condition: str) -> list[RunRow]:
         """The runs that meet MLflow's filter and are not deleted, newest first."""
@@ -138,8 +143,8 @@ class Store:
 
     def found_row(self, run_id: str) -> RunRow | None:
         """None: it is not in this store, or deleted."""
-        found = self._find(run_id)
-        return RunRow.of(found) if found else None
+        run = self._active_run(run_id)
+        return RunRow.of(run) if run else None
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of its files.
@@ -147,15 +152,21 @@ class Store:
         Raises:
             PipelineError: there is no such run.
         """
-        found = run_files(self.root, run_id) if self.exists else None
-        if found is None:
+        files = self._files(run_id)
+        if files is None:
             raise PipelineError(f"{self.root / DATABASE} has no run {run_id}")
-        return found[2]
+        return files.folder
 
-    def name_and_value(self, run_id: str, metric: str) -> tuple[str, float | None] | None:
-        """A run's name and the newest value of one of its metrics; None: it is not in this store, or deleted."""
-        found = run_files(self.root, run_id) if self.exists else None
-        return (found[0], newest_value(self.root, run_id, metric)) if found and found[1] else None
+    def names_and_values(self, run_ids: Iterable[str], metric: str) -> dict[str, tuple[str, float | None]]:
+        """The name of each run and the newest value of one of its metrics; without those that are not in this store."""
+        if not self.exists:
+            return {}
+        with reading(self.root) as reader:
+            return {
+                run_id: (run.name, reader.metric(run_id, metric))
+                for run_id in run_ids
+                if (run := reader.run_files(run_id)) and run.is_active
+            }
 
     def model_folder(self, model_id: str) -> Path:
         """Of a logged model."""
@@ -182,7 +193,7 @@ class Store:
         """
         dead = []
         for token in locks.tokens(self.root):
-            with suppress(BlockingIOError), locks.locked(self.root / locks.LIVE / token, wait=False):
+            with suppress(locks.LockHeld), locks.locked(self.root / locks.LIVE / token, wait=False):
                 for run in self._search(f"tags.`{LIVE_TAG}` = '{token}' AND attributes.status = 'RUNNING'"):
                     ending = Ending("KILLED", "the process died without ending the run (SIGKILL or power cut)")
                     self._end(run.info.run_id, ending)
@@ -228,7 +239,7 @@ class Store:
                 self._end(run.id, Ending("FINISHED"))
 
     def _begin(self, experiment: str, name: str, resume: str | None, tags: dict[str, str]) -> Run:
-        old = self._find(resume) if resume is not None else None
+        old = self._active_run(resume) if resume is not None else None
         if old is not None:
             return self._reopen(old, tags)
         if resume is not None:
@@ -267,27 +278,28 @@ class Store:
         self.client.set_terminated(run_id, ending.status)
         self.client.delete_tag(run_id, LIVE_TAG)
 
-    def _find(self, run_id: str) -> MlflowRun | None:
+    def _files(self, run_id: str) -> RunFiles | None:
+        if not self.exists:
+            return None
+        with reading(self.root) as reader:
+            return reader.run_files(run_id)
+
+    def _active_run(self, run_id: str) -> MlflowRun | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client.get_run(run_id)
+            run = self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return found if found.info.lifecycle_stage == "active" else None
+        return run if run.info.lifecycle_stage == "active" else None
 
     def _search(self, condition: str) -> list[MlflowRun]:
         """Runs that are not deleted, newest first."""
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        experiments = [experiment.experiment_id for experiment in all_pages(self.client.search_experiments)]
         newest_first = ["attributes.start_time DESC"]
-        page = self.client.search_runs(experiments, condition, order_by=newest_first)
-        found = list(page)
-        while page.token:
-            page = self.client.search_runs(experiments, condition, order_by=newest_first, page_token=page.token)
-            found += page
-        return found
+        return all_pages(self.client.search_runs, experiments, condition, order_by=newest_first)
 
     def _new_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException
@@ -299,10 +311,6 @@ class Store:
             if first := self.client.get_experiment_by_name(name):  # made by another process in the meantime
                 return first
             raise PipelineError(f"MLflow refuses to make an experiment called {name!r}: {error}") from error
-
-
-def _mlflow(*words: str) -> str:
-    return shlex.join([sys.executable, "-m", "mlflow", *words])
 
 
 # ---------------------------------------------------------------- the status that an exception gives a run

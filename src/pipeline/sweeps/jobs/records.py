@@ -84,7 +84,7 @@ def values_of_earlier_job(cfg: TrainConfig, places: Places) -> float | tuple[flo
     if cfg.sweep.parent is None:
         return None
     row = job_runs(Store(places.root), cfg.sweep.parent).get(origin_of(cfg, places).key)
-    return earlier_values(row, places.record, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
+    return earlier_values(row, places.resolved, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
 
 
 def record_failure(store: Store, job: Job, reason: str) -> None:
