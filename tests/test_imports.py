@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1]
 UNUSED = {
     "evaluate": ["numba", "scipy", "sklearn", "cleanlab", "statsmodels", "pytorch_lightning", "optuna", "mlflow"],
     "compare": ["torch", "numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "adopt": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "reproduce": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "champion": ["torch", "numba", "scipy", "matplotlib", "pandas", "numpy", "pytorch_lightning", "mlflow"],
-    "predict": ["numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow"],
-    "export": ["numba", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "onnx"],
+    "adopt": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "reproduce": ["torch", "numba", "scipy", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "champion": ["torch", "numba", "scipy", "matplotlib", "pandas", "numpy", "pytorch_lightning", "mlflow", "jinja2"],
+    "demo": ["torch", "pandas", "pytorch_lightning", "mlflow", "starlette", "uvicorn", "jinja2"],
+    "predict": ["numba", "scipy", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "jinja2"],
+    "export": ["numba", "statsmodels", "matplotlib", "pandas", "pytorch_lightning", "mlflow", "onnx", "jinja2"],
 }
 
 
@@ -150,13 +151,13 @@ def test_scores_and_comparisons_of_two_networks_need_no_scipy() -> None:
     """Nor Numba; a network that answers does without both."""
     code = """
 import numpy as np
-from pipeline.comparison.statistics import corrected, over_images
+from pipeline.comparison.statistics import holm_corrected, over_images
 from pipeline.config.schema import EvaluateSection
 from pipeline.evaluation.scores import scores
 answers = np.log(np.full((8, 2), 0.5, dtype=np.float32))
 scores(answers, np.zeros(8, dtype=np.int64), 3)
 right = np.arange(8)[None] > 2
-corrected([over_images(right, ~right).p, 0.5])
+holm_corrected([over_images(right, ~right).p, 0.5])
 """
     assert imported_by(code).isdisjoint({"scipy", "statsmodels", "numba", "torch"})
 

@@ -62,8 +62,8 @@ def run_forked(
         connection.settimeout(timeout_s)
         connection.connect(socket_of_all())
         forked = Forked(connection)
-        forked.ask(module, arguments, environment, {0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()}, folder)
-        status = forked.number() if forked.begun() else None
+        forked.request(module, arguments, environment, {0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()}, folder)
+        status = forked.receive() if forked.has_started() else None
         assert status is not None, "the warm process has died"
         out.seek(0)
         err.seek(0)

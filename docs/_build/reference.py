@@ -219,13 +219,13 @@ says which, and what to give instead. What a command would use, all of it: `pipe
 "Watched by" names the stages that DVC runs again when the value changes; those behind them follow if what they read has
 changed. "None" means that the value changes no result.
 """
-HYDRA = {  # what else may be set, of plug-ins of ours: heading -> (file, class, prefix, sentence)
+HYDRA = {  # what else may be set, of plug-ins of ours: heading -> (class, prefix, sentence)
     "hydra/launcher=process": (
-        "pipeline_process_launcher", "ProcessLauncherConf", "hydra.launcher",
+        "ProcessLauncherConf", "hydra.launcher",
         "How `-m` starts the jobs of a sweep; the default. See [sweeps](sweeps.md).",
     ),
     "hydra/sweeper=optuna": (
-        "pipeline_optuna_sweeper", "OptunaSweeperConf", "hydra.sweeper",
+        "OptunaSweeperConf", "hydra.sweeper",
         "How a search chooses its trials. See [searching](searching.md).",
     ),
 }  # fmt: skip
@@ -310,8 +310,9 @@ def experiments(sources: Sources) -> str:
 
 def hydra_parts(root: Path) -> Iterator[str]:
     """Options of our plug-ins, from their dataclasses."""
-    for heading, (module, name, prefix, sentence) in HYDRA.items():
-        fields = class_fields((root / f"src/hydra_plugins/{module}.py").read_text(encoding="utf-8"), name)
+    source = (root / "src/pipeline/config/plugins.py").read_text(encoding="utf-8")
+    for heading, (name, prefix, sentence) in HYDRA.items():
+        fields = class_fields(source, name)
         rows = []
         for key, line in fields.items():
             if not key.startswith("_"):

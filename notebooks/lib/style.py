@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.evaluation.figures import BLUE, GREY, INK, ORANGE
+from pipeline.evaluation.figures import BLUE, DPI, GREY, INK, ORANGE, plain
 
 GREEN = "#009e73"  # beside BLUE and ORANGE told apart by colour-blind eyes (Okabe, Ito 2008)
-DPI = 110
 PALETTE = 128  # colours of an animation; a third of the bytes of all colours
 
 __all__ = ["BLUE", "DPI", "GREEN", "GREY", "INK", "ORANGE", "animated_png", "bare", "new_figure", "plain"]
@@ -27,11 +26,6 @@ def bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=GREY, linewidth=0.8)
-
-
-def plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
 
 
 def animated_png(figures: Sequence[Figure], frame_ms: int, last_ms: int) -> bytes:

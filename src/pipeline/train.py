@@ -32,19 +32,20 @@ from pipeline.runtime.origin import PROCESSED, PRUNED_TAG, origin_of, shown, wor
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import print_summary, record_training, training_run
 from pipeline.runtime.stage_runner import run_record
-from pipeline.sweeps.jobs.records import known_values
+from pipeline.sweeps.jobs.records import values_of_earlier_job
 from pipeline.system.errors import Diverged
 from pipeline.system.files import atomic_file, write_json
-from pipeline.system.processes import Rank, ending_after_the_first, require_processes, world_size
-from pipeline.tracking import Run, later_signals
+from pipeline.system.processes import Rank, require_processes
+from pipeline.system.signals import deferred_stop, exit_after_rank_zero
+from pipeline.tracking import Run
 from pipeline.training.devices import require_device
-from pipeline.training.distributed import WEIGHTS, fit_in_new
+from pipeline.training.distributed import WEIGHTS, fit_in_new_processes
 from pipeline.training.fit import Fit, fit_processed, input_spec
 from pipeline.training.module import OnEpoch, OnSteps, Values
 from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
-    from pipeline.sweeps.search.pruning import Pruning
+    from pipeline.sweeps.search.study import Pruning
 
 Send = Callable[..., None]  # an event of a training, as keyword arguments, to whoever watches several
 HISTORY_COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -110,7 +111,7 @@ def fit_in_processes(
     processed: Path, work: Path, cfg: TrainConfig, console: Console, on_epoch: OnEpoch, on_steps: OnSteps
 ) -> Fit:
     """The same as `fit_processed`, with a new process for each device; the first one prints to this terminal."""
-    fit = fit_in_new(processed, work, cfg, on_epoch, on_steps)
+    fit = fit_in_new_processes(processed, work, cfg, on_epoch, on_steps)
     card = DataCard.read(processed / "data_card.json")
     network = DenseNetwork(cfg.model, input_spec(card), len(card.classes))
     network.load_state_dict(load_file(work / WEIGHTS))
@@ -143,15 +144,16 @@ def train_tracked(cfg: TrainConfig, places: Places, send: Send | None = None) ->
     """
     require_device(cfg.trainer)
     rank = Rank.of(os.environ)
-    require_processes(cfg.trainer, rank)
-    if rank and rank.number > 0:
+    require_processes(cfg.trainer.devices, cfg.trainer.num_nodes, rank)
+    if rank and rank.rank > 0:
         return train_on_other_rank(cfg, places)
     console = Console(soft_wrap=True)
     origin = origin_of(cfg, places)
     work = work_folder(places, origin)
     with training_run(cfg, places, origin, work) as run:
         pruning = pruning_of(cfg)
-        with divergence_recorded(run), later_signals(world_size(cfg.trainer) == 1) as stop_requested:
+        single = cfg.trainer.devices * cfg.trainer.num_nodes == 1
+        with divergence_recorded(run), deferred_stop(single) as stop_requested:
             training = train(
                 places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console,
                 on_epoch=partial(record_epoch, run, cfg, send, pruning),
@@ -161,7 +163,7 @@ def train_tracked(cfg: TrainConfig, places: Places, send: Send | None = None) ->
         metrics = training.metrics()
         if send:
             send(values=training.kept_metrics)
-        if pruning and pruning.gave_up:
+        if pruning and pruning.pruned:
             record_pruned(run, cfg, metrics)
         else:
             record_training(run, cfg, places, load_model(places.out / "models"), metrics, training.fit.device)
@@ -176,7 +178,7 @@ def train_on_other_rank(cfg: TrainConfig, places: Places) -> float | tuple[float
     In a sweep it may resume an earlier start. Then they must too, so they look into the same folder.
     """
     work = work_folder(places, origin_of(cfg, places))
-    with ending_after_the_first():
+    with exit_after_rank_zero():
         fit = fit_processed(
             places.inputs / PROCESSED, work, cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,
@@ -201,7 +203,7 @@ def record_epoch(
     run.metrics(values, step=epoch)
     if send:
         send(epoch=epoch + 1, num_epochs=cfg.trainer.num_epochs, values=values)
-    if not pruning or not pruning.gives_up(epoch, values):
+    if not pruning or not pruning.should_prune(epoch, values):
         return False
     run.tags({PRUNED_TAG: str(epoch)})
     if send:
@@ -213,7 +215,7 @@ def pruning_of(cfg: TrainConfig) -> Pruning | None:
     """The search that this training is a trial of, if it may end the training early."""
     if cfg.sweep.trial is None or cfg.sweep.storage is None:
         return None
-    from pipeline.sweeps.search.pruning import Pruning  # with it comes Optuna, which no other training needs
+    from pipeline.sweeps.search.study import Pruning  # with it comes Optuna, which no other training needs
 
     return Pruning.of(cfg)
 
@@ -243,7 +245,7 @@ def summary(training: Training, places: Places) -> dict[str, str]:
 
 def main(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
     """`dvc repro train`, or by hand `pipeline train`; a job that its sweep has done before gives those values."""
-    known = known_values(cfg, places)
+    known = values_of_earlier_job(cfg, places)
     return train_tracked(cfg, places) if known is None else known
 
 

@@ -13,8 +13,7 @@ from config.config_makers import train_config
 from pipeline.commands import adopt, champion
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import save_model
-from pipeline.prediction.models import find_model
-from pipeline.prediction.served import served_model
+from pipeline.prediction.models import find_model, served_model
 from pipeline.registry.versions import Registry
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import MODEL_ID_TAG, MODEL_TAG, Store

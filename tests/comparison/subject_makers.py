@@ -1,4 +1,4 @@
-"""Sides made by hand: which samples each seed got right, and what it was trained with."""
+"""Subjects made by hand: which samples each seed got right, and what it was trained with."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.comparison.subjects import Answers, Member, Side
+from pipeline.comparison.subjects import Answers, Member, Subject
 
 CLASSES = ["no", "yes"]
 
 
-def make_side(
+def make_subject(
     name: str,
     right: Sequence[Sequence[int]],
     params: Mapping[str, str] | None = None,
     seeds: Sequence[int] | None = None,
     test_set: str = "same",
     metrics: Mapping[str, float] | None = None,
-) -> Side:
+) -> Subject:
     """right: (S, N) of 0 and 1; every sample's class is "yes"."""
     members = []
     for seed, row in zip(seeds or range(len(right)), right, strict=True):
@@ -27,4 +27,4 @@ def make_side(
         labels = np.ones(len(row), dtype=np.int64)
         answers = Answers(log_probabilities, labels, CLASSES, test_set)
         members.append(Member(answers, {"seed": str(seed), **(params or {})}, metrics or {}, f"{name}{seed}"))
-    return Side(name, f"what {name} is", tuple(members), f"{name}0")
+    return Subject(name, f"what {name} is", tuple(members), f"{name}0")

@@ -83,8 +83,8 @@ def test_other_test_samples_decide_nothing() -> None:
 
 def evaluated(store: Store, monkeypatch: pytest.MonkeyPatch, *, may_promote: bool = True, wrong: int = 60) -> str:
     """A run with a model is registered; every champion got 60 of 1,000 wrong. Returns what is said."""
-    monkeypatch.setattr(gate.Sides, "of_run", lambda self, row: member(wrong))
-    monkeypatch.setattr(gate.Sides, "champion", lambda self, version: type("Side", (), {"members": [member(60)]}))
+    monkeypatch.setattr(gate.Subjects, "of_run", lambda self, row: member(wrong))
+    monkeypatch.setattr(gate.Subjects, "champion", lambda self, version: type("Subject", (), {"members": [member(60)]}))
     with store.run("team/digits", "one") as run:
         model = run.model(Serve().eval(), make_images(2), name="dense", requirements=["torch"])
         said = register_candidate(store.root, run, model, 0.01, may_promote=may_promote)
@@ -122,7 +122,7 @@ def test_a_kill_between_registering_and_deciding_is_made_good(
     evaluated(store, monkeypatch)
     with store.run("team/digits", "killed") as run:
         model = run.model(Serve().eval(), make_images(2), name="dense", requirements=["torch"])
-        monkeypatch.setattr(gate.Sides, "of_run", lambda self, row: member(20))
+        monkeypatch.setattr(gate.Subjects, "of_run", lambda self, row: member(20))
         with monkeypatch.context() as cut:
             cut.setattr(Registry, where, killed)
             with pytest.raises(KeyboardInterrupt):

@@ -8,9 +8,9 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from pipeline.comparison.statistics import (
-    MOST_COUNTED,
+    MAX_EXACT,
     SIGNIFICANT,
-    corrected,
+    holm_corrected,
     mcnemar,
     over_images,
     over_seeds,
@@ -52,13 +52,13 @@ def test_mcnemars_test() -> None:
 
 
 def test_mcnemars_test_is_the_binomial_one() -> None:
-    """As scipy computes it, which is right to 2e-13; from MOST_COUNTED on it is scipy's."""
+    """As scipy computes it, which is right to 2e-13; from MAX_EXACT on it is scipy's."""
     rng = np.random.default_rng(0)
     pairs = [(first, second) for first in range(25) for second in range(25) if first + second]
     pairs += [(int(first), int(second)) for first, second in rng.integers(0, 4000, (50, 2))]
     for first, second in pairs:
         assert mcnemar(first, second) == pytest.approx(binomtest(first, first + second).pvalue, rel=1e-12, abs=1e-300)
-    assert mcnemar(MOST_COUNTED, 9800) == binomtest(MOST_COUNTED, MOST_COUNTED + 9800).pvalue
+    assert mcnemar(MAX_EXACT, 9800) == binomtest(MAX_EXACT, MAX_EXACT + 9800).pvalue
 
 
 def test_two_networks_are_compared_by_the_samples_in_which_they_differ() -> None:
@@ -130,7 +130,7 @@ def test_large_effects_need_as_many_seeds_as_the_power_says(effect: float) -> No
 
 def test_several_comparisons_are_corrected() -> None:
     """Holm: the smallest by three, the next by two; never smaller than one before."""
-    assert corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_corrected([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_the_correction_is_that_of_statsmodels() -> None:
@@ -138,4 +138,4 @@ def test_the_correction_is_that_of_statsmodels() -> None:
     rng = np.random.default_rng(0)
     for count in (*range(1, 13), 300):
         values = [float(p) for p in rng.choice(rng.random(count) ** 2, count)]
-        assert corrected(values) == multipletests(values, method="holm")[1].tolist()
+        assert holm_corrected(values) == multipletests(values, method="holm")[1].tolist()

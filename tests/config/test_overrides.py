@@ -9,7 +9,7 @@ import pytest
 
 from config.config_makers import CONF
 from pipeline.config.compose import compose_yaml, parse
-from pipeline.config.overrides import as_settings, job_section, label_of, shell_words, swept_keys
+from pipeline.config.overrides import as_settings, job_section, label_of, shell_words, swept_keys, unswept
 from pipeline.system.errors import ConfigError
 
 
@@ -20,6 +20,31 @@ def test_swept_keys_are_those_with_several_values() -> None:
 
     assert fixed == ["seed=3"]
     assert keys == ["model.units", "optimizer.lr", "optimizer", "trainer.batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "seed=1,2", "hydra.launcher.n_jobs=2", "~hydra.x", "optimizer=adam"],
+         ["hydra.launcher.n_jobs=2", "~hydra.x", "optimizer=adam"]),
+        (["--cfg", "job", "seed=1"], ["seed=1"]),
+        (["--cfg=job", "seed=1", "--resolve"], ["seed=1"]),
+        (["seed=1", "-p", "~hydra.callbacks.x", "+hydra.callbacks.x=1"], ["seed=1", "+hydra.callbacks.x=1"]),
+        (["--info", "plugins"], []),
+    ],
+)  # fmt: skip
+def test_overrides_are_told_from_switches_and_their_values(arguments: list[str], words: list[str]) -> None:
+    assert unswept(arguments) == words
+
+
+@pytest.mark.parametrize(
+    "switch",
+    ["--config-dir=x", "--config-d=x", "-cd", "-cn", "--config-path", "--experimental-rerun", "--run", "--multi", "--"],
+)
+def test_switches_that_lead_past_conf_are_refused(switch: str) -> None:
+    """By any name that Hydra would take; it completes what is cut short."""
+    with pytest.raises(ConfigError, match=rf"^{switch.partition('=')[0]}: there is no such switch\. There is: -m, "):
+        unswept([switch, "x", "seed=1"])
 
 
 def test_a_list_is_one_value() -> None:

@@ -8,6 +8,8 @@ import json
 import math
 import os
 import random
+import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,17 +103,35 @@ def test_bad_requests_are_refused_and_the_server_goes_on(port: int) -> None:
     assert post(png(np.zeros((2000, 2000), np.uint8)))[0] == 422
     assert "blank picture" in str(post(png(np.full((300, 300), 255, np.uint8))))
     assert post(b"", "/elsewhere")[0] == 404
-    for length in ("-5", "many", str(1 << 40)):
+    for length, status in (("-5", 400), ("many", 400), (str(1 << 40), 413)):
         connection.close()
         connection.putrequest("POST", "/answer")
         connection.putheader("Content-Length", length)
         connection.endheaders()
-        assert connection.getresponse().status == 400
+        assert connection.getresponse().status == status
     connection.close()
     assert post(whole, Host="elsewhere.example")[0] == 403
     connection.close()
     assert post(whole, Origin="http://elsewhere.example")[0] == 403
     connection.close()
-    status, said = post(whole)
+    status, reply = post(whole)
     connection.close()
-    assert (status, said["answer"]) == (200, 1)
+    assert (status, reply["answer"]) == (200, 1)
+
+
+def test_ctrl_c_ends_it_at_once_and_a_port_that_is_taken_is_one_error(project: Project) -> None:
+    """Also while a browser keeps its connection and a request has stopped half way."""
+    number = free_port()
+    command = (sys.executable, "-m", "pipeline", "demo", "--port", str(number))
+    with project.started(*command) as process:
+        wait_until_it_listens(number)
+        taken = project.run(*command, expect=2)
+        assert taken.text.endswith(f"demo: error: --port {number}: Address already in use. Choose another\n")
+        idle = http.client.HTTPConnection("127.0.0.1", number, timeout=30)
+        idle.request("GET", "/")
+        assert b"Draw a figure" in idle.getresponse().read()
+        with socket.create_connection(("127.0.0.1", number)) as half:
+            half.sendall(f"POST /answer HTTP/1.1\r\nHost: localhost:{number}\r\nContent-Length: 9\r\n\r\n".encode())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=5) == 130
+        idle.close()

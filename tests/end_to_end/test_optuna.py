@@ -54,9 +54,8 @@ class Found:
 
 def trials_done(folder: Path) -> int:
     (journal,) = folder.glob("multirun/train/*/study.journal")
-    (study,) = open_storage(str(journal)).get_all_studies()
-    trials = open_storage(str(journal)).get_all_trials(study._study_id)
-    return sum(trial.state.name == "COMPLETE" for trial in trials)
+    study = optuna.load_study(study_name=None, storage=open_storage(str(journal)))  # the only one
+    return sum(trial.state.name == "COMPLETE" for trial in study.trials)
 
 
 @contextmanager
@@ -205,7 +204,7 @@ def test_a_failed_trial_costs_itself(project: Project) -> None:
 # ---------------------------------------------------------------- ways to search
 
 
-@pytest.mark.parametrize("sampler", [long("cmaes"), "grid"])  # the others: tests/sweeps/test_study.py
+@pytest.mark.parametrize("sampler", [long("cmaes"), "grid"])  # the others: tests/sweeps/search/test_study.py
 def test_a_sampler_searches(sampler: str, project: Project) -> None:
     space = ("optimizer.lr=1e-3,1e-2", "model.units=16,32") if sampler == "grid" else (LR, "model.units=range(8,33)")
     project.run(*SEARCH, *space, f"hydra.sweeper.sampler={sampler}", "hydra.sweeper.n_trials=4", "trainer.num_epochs=1")

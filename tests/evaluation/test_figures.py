@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.evaluation import figures
-from pipeline.evaluation.robustness import Curve, changes
+from pipeline.evaluation.robustness import Curve, image_changes
 from pipeline.evaluation.scores import Calibration, calibration
 
 NAN = float("nan")
@@ -98,7 +98,7 @@ def steep(factor: float, num_epochs: int = 200) -> Figure:
 
 
 def robustness(num_curves: int) -> Figure:
-    known = changes(pixels(2, 28, 28))[:num_curves]
+    known = image_changes(pixels(2, 28, 28))[:num_curves]
     correct = [tuple(range(0, 100 * len(change.amounts), 100)) for change in known]
     return figures.robustness(
         [Curve(c.name, c.unit, c.amounts, right, 1000, c.none) for c, right in zip(known, correct, strict=True)]

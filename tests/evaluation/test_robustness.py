@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.robustness import Change, Curve, changes, chosen, curve_rows, curves
+from pipeline.evaluation.robustness import Change, Curve, curve_rows, evenly_spread, image_changes, measure_curves
 from pipeline.evaluation.scores import wilson_interval
 
 SIDE = 16
@@ -19,7 +19,7 @@ def bars(num: int = 6, channels: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def named(images: np.ndarray, name: str) -> Change:
-    (found,) = [change for change in changes(images) if change.name == name]
+    (found,) = [change for change in image_changes(images) if change.name == name]
     return found
 
 
@@ -70,7 +70,7 @@ def test_a_curve_counts_the_right_answers() -> None:
         asked.append(len(pictures))
         return (pictures[:, 3, 7] > 200).astype(np.int64)
 
-    found = {curve.name: curve for curve in curves(predict, images, labels)}
+    found = {curve.name: curve for curve in measure_curves(predict, images, labels)}
     rotation = found["rotation"]
     assert list(found) == ["rotation", "translation", "scale", "shear", "noise", "elastic"]
     assert rotation.correct == tuple(4 if amount == 0 else 2 for amount in rotation.amounts)
@@ -84,12 +84,12 @@ def test_the_same_images_have_the_same_curves() -> None:
         return pictures.sum((1, 2)).astype(np.int64) % 2
 
     images, labels = bars(), np.zeros(6, dtype=np.int64)
-    assert list(curves(predict, images, labels)) == list(curves(predict, images, labels))
+    assert list(measure_curves(predict, images, labels)) == list(measure_curves(predict, images, labels))
 
 
 @pytest.mark.parametrize(("num", "most", "expected"), [(1, 5, [0]), (5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8])])
 def test_images_are_chosen_evenly(num: int, most: int, expected: list[int]) -> None:
-    assert chosen(num, most).tolist() == expected
+    assert evenly_spread(num, most).tolist() == expected
 
 
 def test_a_row_is_a_point() -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.cli import dispatch
-from pipeline.system.fork_server import TRAINING, end_now, import_available
+from pipeline.system.fork_server import TRAINING, exit_at_once, import_available
 from pipeline.training import checkpoints
 from pipeline.training import data_module as batches
 
@@ -67,7 +67,7 @@ while True:
     pid = os.fork()
     if pid == 0:
         live()
-        end_now(0)
+        exit_at_once(0)
     number = len(lives)
     if number < NUM_KILLS:
         if number >= NUM_KILLS * 2 // 3:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import dispatch
-from pipeline.system.fork_server import OTHERS, TRAINING, end_now, import_available, status_of
+from pipeline.system.fork_server import OTHERS, TRAINING, exit_at_once, exit_status, import_available
 from pipeline.system.startup import settle
 
 OF_OURS = (
@@ -50,7 +50,7 @@ def ended(job: dict[str, Any], log: int) -> int:
     try:
         live(job, log)
     except SystemExit as end:
-        return status_of(end.code)
+        return exit_status(end.code)
     except BaseException:
         traceback.print_exc()
         return 1
@@ -63,7 +63,7 @@ for line in sys.stdin:
     with tempfile.TemporaryFile() as log:
         pid = os.fork()
         if pid == 0:
-            end_now(ended(json.loads(line), log.fileno()))
+            exit_at_once(ended(json.loads(line), log.fileno()))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         log.seek(0)
         print(json.dumps([code, log.read().decode()]), flush=True)

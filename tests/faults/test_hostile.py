@@ -204,7 +204,10 @@ CALLS = {
         "hydra.callbacks=${trainer}", "+trainer.x._target_=os.system", f"+trainer.x.command='{TOUCH}'",
     ],
     "a launcher": ["hydra.launcher._target_=os.system"],
-    "a module of a plug-in": ["hydra.launcher._target_=hydra_plugins.pipeline_process_launcher.Any"],
+    "a module of a plug-in": ["hydra.launcher._target_=hydra_plugins._pipeline.Any"],
+    "a sweeper whose jobs nothing checks": [
+        "hydra.sweeper._target_=hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    ],
     "a handler of a log": [
         "+hydra.job_logging.handlers.x.class=os.system", f"+hydra.job_logging.handlers.x.command='{TOUCH}'",
     ],

@@ -27,6 +27,9 @@ from pipeline.system.fork_client import VARIABLE, pid_of, place, reason_to_stay_
 from warm_process import FOLDER, socket_of_all, warmed
 
 OURS = Path(pipeline.__file__).parent
+BEGIN = (
+    "from pipeline.system.startup import begin\nbegin('pipeline.probe', [])\n"  # as each command of the package does
+)
 OF_ITS_OWN = ("random", "is_leader", "orig_argv")  # what two processes differ in
 
 # Each second of a start costs; the first test pays for the warm process.
@@ -41,6 +44,8 @@ def probe(tmp_path: Path) -> Path:
     for name in (
         "__init__.py",
         "system/__init__.py",
+        "system/errors.py",
+        "system/signals.py",
         "system/startup.py",
         "system/fork_client.py",
         "system/fork_server.py",
@@ -242,7 +247,9 @@ def test_a_command_that_meets_a_warm_process_at_its_end_is_done_cold(
 
 
 def test_a_stopped_fork_ends_with_its_killed_command(probe: Path) -> None:
-    (probe / "pipeline/probe.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)\n")
+    (probe / "pipeline/probe.py").write_text(
+        f"{BEGIN}import os, time; print(os.getpid(), flush=True); time.sleep(60)\n"
+    )
     environment = warmed({**os.environ, "PYTHONPATH": str(probe)})
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.probe"], env=environment, text=True, stdout=subprocess.PIPE
@@ -295,7 +302,7 @@ def until(true: Callable[[], object], within_s: float = 60) -> None:
 def test_its_commands_end_with_it_and_it_ends_when_it_is_idle(own: str, probe: Path) -> None:
     """And one that takes its time to end does not keep the next warm process out."""
     (probe / "pipeline/probe.py").write_text(
-        "import os, signal, time\n"
+        f"{BEGIN}import os, signal, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True) or time.sleep(60))\n"
         "print(os.getpid(), flush=True); time.sleep(60)\n"
     )

@@ -262,6 +262,16 @@ def test_a_faults_traceback_is_shown(project: Path) -> None:
         (["trainer.num_epoch=3"], r"trainer\.num_epoch: there is no such key\. Did you mean trainer\.num_epochs\?\n"),
         (["+lr=0.1"], r"lr: there is no such key\. Did you mean optimizer\.lr\?\n"),
         (["data.validation_fraction=0"], r"trainer\.keep=best needs a validation split.*\n"),
+        (["--config-dir=conf"], r"--config-dir: there is no such switch\. There is: -m, .*read from conf/ alone\n"),
+        (["--multirun", "trainer.num_epoch=3", "seed=1,2"], r"trainer\.num_epoch: there is no such key\..*\n"),
+        (
+            ["--multirun", "+hydra.callbacks.x._target_=os.system"],
+            r"hydra\.callbacks\.x\._target_: expected a launcher.*\n",
+        ),
+        (
+            ["--cfg", "job", "hydra/hydra_logging=none", "+hydra.hydra_logging.formatters.x.class=os.system"],
+            r"hydra\.hydra_logging\.formatters\.x\.class: expected a launcher.*\n",
+        ),
     ],
     ids=str,
 )

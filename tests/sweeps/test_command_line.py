@@ -40,7 +40,7 @@ def test_an_id_that_looks_like_a_number_is_an_id() -> None:
 )
 def test_what_would_be_ignored_is_a_mistake(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        validate(Config, Command.read(CONF, words).base)
+        validate(Config, Command.read(CONF, words).config)
 
 
 def test_the_launcher_may_be_named_in_conf(tmp_path: Path) -> None:

@@ -13,12 +13,8 @@ import torch
 
 from config.config_makers import train_config
 from pipeline.system.errors import ConfigError, ProcessLost
-from pipeline.system.processes import (
-    Rank,
-    ending_after_the_first,
-    leave_the_word_to_the_first,
-    require_processes,
-)
+from pipeline.system.processes import Rank, mute_errors_off_rank_zero, require_processes
+from pipeline.system.signals import exit_after_rank_zero
 from pipeline.tracking.store import Ending
 from pipeline.training.devices import require_device
 
@@ -61,9 +57,9 @@ def trainer(**changes: Any) -> Any:
 @pytest.mark.parametrize("rank", [Rank("torchrun", 0, 4, 0, 2), Rank("srun", 3, 4, 1, 2)], ids=lambda rank: rank.by)
 def test_the_number_of_processes_must_be_the_one_asked_for(rank: Rank) -> None:
     """Both numbers are named; with the same number nothing is said."""
-    require_processes(trainer(devices=2, num_nodes=2), rank)
+    require_processes(2, 2, rank)
     with pytest.raises(ConfigError) as error:
-        require_processes(trainer(devices=2), rank)
+        require_processes(2, 1, rank)
 
     assert str(error.value) == (
         f"{rank.by} started 4 processes, but trainer.devices=2 on trainer.num_nodes=1 is 2. Make the two agree"
@@ -81,7 +77,7 @@ def test_the_number_of_processes_must_be_the_one_asked_for(rank: Rank) -> None:
 def test_each_machine_must_have_its_number(rank: Rank, started: str, option: str) -> None:
     """Four processes in all are right here, but not so."""
     with pytest.raises(ConfigError) as error:
-        require_processes(trainer(devices=2, num_nodes=2), rank)
+        require_processes(2, 2, rank)
 
     assert str(error.value) == (
         f"{rank.by} started {started} on this machine, but trainer.devices=2 is the number on each: give {option}"
@@ -91,7 +87,7 @@ def test_each_machine_must_have_its_number(rank: Rank, started: str, option: str
 def test_several_machines_need_somebody_to_start_them() -> None:
     """The message has the command, with this training's numbers."""
     with pytest.raises(ConfigError) as error:
-        require_processes(trainer(devices=2, num_nodes=4), None)
+        require_processes(2, 4, None)
 
     assert str(error.value).startswith("trainer.num_nodes=4: processes on several machines are started by torchrun")
     assert "torchrun --nnodes=4 --nproc-per-node=2 " in str(error.value)
@@ -99,7 +95,7 @@ def test_several_machines_need_somebody_to_start_them() -> None:
 
 def test_one_machine_needs_nobody() -> None:
     """The stage starts the processes by itself."""
-    require_processes(trainer(devices=2), None)
+    require_processes(2, 1, None)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +158,7 @@ def test_as_many_gpus_as_asked_for_are_enough(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("rank", [None, Rank("torchrun", 0, 2, 0, 1), Rank("torchrun", 1, 2, 0, 1)], ids=str)
 def test_the_first_process_of_a_machine_tells_an_error_at_once(rank: Rank | None) -> None:
     start_s = time.monotonic()
-    leave_the_word_to_the_first(rank)
+    mute_errors_off_rank_zero(rank)
 
     assert time.monotonic() - start_s < 1
 
@@ -170,7 +166,7 @@ def test_the_first_process_of_a_machine_tells_an_error_at_once(rank: Rank | None
 def test_another_process_lets_it_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
-    leave_the_word_to_the_first(Rank("torchrun", 1, 2, 1, 2))
+    mute_errors_off_rank_zero(Rank("torchrun", 1, 2, 1, 2))
 
     assert waited == [10]
 
@@ -185,7 +181,7 @@ def test_an_interrupted_process_ends_after_the_first(number: signal.Signals) -> 
         left_s.append(signal.alarm(0))
         lose_the_first()
 
-    with pytest.raises(SystemExit) as ended, ending_after_the_first():
+    with pytest.raises(SystemExit) as ended, exit_after_rank_zero():
         training()
 
     assert (ended.value.code, left_s) == (128 + number, [10])
@@ -193,7 +189,7 @@ def test_an_interrupted_process_ends_after_the_first(number: signal.Signals) -> 
 
 
 def test_without_a_signal_a_lost_process_is_an_error() -> None:
-    with pytest.raises(ProcessLost), ending_after_the_first():
+    with pytest.raises(ProcessLost), exit_after_rank_zero():
         lose_the_first()
 
 

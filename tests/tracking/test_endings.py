@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from pipeline.system import signals as interrupts_module
+from pipeline.system import signals as signals_module
 from pipeline.system.locks import LIVE
-from pipeline.system.signals import Interrupts, later_signals
+from pipeline.system.signals import DeferredSignals, deferred_stop
 from pipeline.tracking import Store
 from pipeline.tracking.store import LIVE_TAG, REASON_TAG, TRACEBACK_FILE
 
@@ -157,10 +157,10 @@ def test_a_signal_while_a_run_is_opened_raises_when_the_block_starts() -> None:
     steps = []
 
     def interrupted_early() -> None:
-        with Interrupts() as interrupts:
+        with DeferredSignals() as signals:
             signal.raise_signal(signal.SIGTERM)
             steps.append("opened")
-            with interrupts.allowed():
+            with signals.interruptible():
                 steps.append("block")
 
     with pytest.raises(SystemExit) as exit_info:
@@ -172,8 +172,8 @@ def test_a_signal_while_a_run_is_closed_raises_when_it_is_closed() -> None:
     steps = []
 
     def interrupted_late() -> None:
-        with Interrupts() as interrupts:
-            with interrupts.allowed():
+        with DeferredSignals() as signals:
+            with signals.interruptible():
                 steps.append("block")
             signal.raise_signal(signal.SIGTERM)
             steps.append("closed")
@@ -217,7 +217,7 @@ def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
     steps = []
 
     def interrupted_twice() -> None:
-        with Interrupts() as interrupts, interrupts.allowed():
+        with DeferredSignals() as signals, signals.interruptible():
             try:
                 signal.raise_signal(signal.SIGINT)
             finally:
@@ -239,11 +239,11 @@ class AskedToStop:
 
 
 def asked_to_stop(block: Callable[[Callable[[], bool], list[str]], None]) -> AskedToStop:
-    """Run a block with ``later_signals``, in an open run."""
+    """Run a block with ``deferred_stop``, in an open run."""
     done = AskedToStop([])
     start_s = time.monotonic()
     try:
-        with Interrupts() as interrupts, interrupts.allowed(), later_signals() as asked:
+        with DeferredSignals() as signals, signals.interruptible(), deferred_stop() as asked:
             block(asked, done.steps)
     except SystemExit as error:
         done.code = error.code
@@ -265,11 +265,11 @@ def test_a_block_that_ends_itself_is_not_cut_short() -> None:
 def test_a_block_that_does_not_end_itself_is_cut_short_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """But not amid a write; afterwards the timer is whose it was."""
     before = signal.getsignal(signal.SIGALRM)
-    monkeypatch.setattr(interrupts_module, "SOON_S", 0.3)
+    monkeypatch.setattr(signals_module, "STOP_WITHIN_S", 0.3)
 
     def hangs(asked: Callable[[], bool], steps: list[str]) -> None:
         signal.raise_signal(signal.SIGTERM)
-        with Interrupts.innermost.held():  # type: ignore[union-attr]
+        with DeferredSignals.current.critical():  # type: ignore[union-attr]
             time.sleep(0.6)
             steps.append("written")
         steps.append("not reached")
@@ -295,11 +295,32 @@ def test_a_second_signal_cuts_a_block_short_that_was_to_end_itself() -> None:
     assert (done.steps, done.code) == (["first"], 143)
 
 
+@pytest.mark.timeout(120, method="signal")  # it has the timer
+def test_a_second_signal_after_a_late_first_one_does_not_cut_the_closing_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that was up counts in the block that was to end itself, not in what closes the run."""
+    monkeypatch.setattr(signals_module, "STOP_WITHIN_S", 0.1)
+    steps = []
+
+    def closes() -> None:
+        with DeferredSignals() as signals:
+            try:
+                with signals.interruptible(), deferred_stop():
+                    signal.raise_signal(signal.SIGTERM)
+                    time.sleep(10)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                steps.append("closed")
+
+    with pytest.raises(SystemExit):
+        closes()
+    assert steps == ["closed"]
+
+
 def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interrupts() as interrupts, interrupts.allowed():
+        with DeferredSignals() as signals, signals.interruptible():
             signal.raise_signal(signal.SIGHUP)
-        assert interrupts.caught is None
+        assert signals.received is None
     finally:
         signal.signal(signal.SIGHUP, before)

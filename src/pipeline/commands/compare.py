@@ -15,64 +15,71 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.comparison.page import page
-from pipeline.comparison.subjects import Side, Sides
-from pipeline.comparison.verdict import Comparison, accuracy, amount, as_json, compare, evidence, headline, some
+from pipeline.comparison.page import comparison_page
+from pipeline.comparison.subjects import Subjects
+from pipeline.comparison.verdict import (
+    LETTERS,
+    Comparison,
+    accuracy_text,
+    compare,
+    comparison_json,
+    differences,
+    evidence,
+    subjects_by_letter,
+    verdict_line,
+)
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.files import write_json, write_text
 from pipeline.system.startup import load
 from pipeline.tracking import Store
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MAX_INDICES = 8  # that are printed
 
 
 def compared(root: Path, names: Sequence[str]) -> list[Comparison]:
-    """Each of the others against the first. Raises ConfigError and PipelineError; see `Sides.named` and `compare`."""
-    sides = Sides(root, Store(root))
-    baseline, *others = [sides.named(name) for name in names]
+    """Each of the others against the first. Raises ConfigError and PipelineError; see `Subjects.named`, `compare`."""
+    subjects = Subjects(root, Store(root))
+    baseline, *others = [subjects.named(name) for name in names]
     return compare(baseline, others)
 
 
-def print_text(console: Console, found: Sequence[Comparison]) -> None:
+def print_text(console: Console, comparisons: Sequence[Comparison]) -> None:
     """What was compared, then each comparison: the verdict, why, and what differs."""
-    for letter, side in zip(LETTERS, sides_of(found), strict=False):
-        console.print(f"{letter}  {accuracy(side):<28} {side.what}", highlight=False, markup=False, soft_wrap=True)
-    for letter, comparison in zip(LETTERS[1:], found, strict=False):
-        console.print(f"\n{headline(comparison, 'A', letter)}", style="bold", highlight=False, soft_wrap=True)
+    subjects = subjects_by_letter(comparisons)
+    for letter, subject in subjects:
+        text = f"{letter}  {accuracy_text(subject):<28} {subject.what}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for (letter, _), comparison in zip(subjects[1:], comparisons, strict=True):
+        line = f"\n{verdict_line(comparison, 'A', letter)}"
+        console.print(line, style="bold", highlight=False, soft_wrap=True)
         for question, answer in evidence(comparison):
             console.print(f"  {question:<18} {answer}", highlight=False, markup=False, soft_wrap=True)
         _print_details(console, comparison, letter)
 
 
-def sides_of(found: Sequence[Comparison]) -> list[Side]:
-    return [found[0].a, *(comparison.b for comparison in found)]
-
-
-def _print_details(console: Console, found: Comparison, letter: str) -> None:
-    for name, to in ((letter, "right"), ("A", "wrong")):
-        indices = found.changed(to)  # type: ignore[arg-type]
-        listed = f": test images {some(indices)}" if indices else ""
-        console.print(f"  right in {name} only    {len(indices):,}{listed}", highlight=False, soft_wrap=True)
-    rows = [(name, a or "–", b or "–") for name, a, b in found.settings]
-    rows += [(name, amount(a), amount(b)) for name, a, b in found.costs]
-    if rows:
+def _print_details(console: Console, comparison: Comparison, letter: str) -> None:
+    for name, indices in ((letter, comparison.right_in_b_only), ("A", comparison.right_in_a_only)):
+        first = ", ".join(map(str, indices[:MAX_INDICES])) + (", …" if len(indices) > MAX_INDICES else "")
+        images = f": test images {first}" if indices else ""
+        console.print(f"  right in {name} only    {len(indices):,}{images}", highlight=False, soft_wrap=True)
+    if rows := differences(comparison):
         table = Table("", "A", letter, box=None, pad_edge=False, header_style="")
-        for row in rows:
-            table.add_row(f"  {row[0]}", *row[1:])
+        for name, a, b in rows:
+            table.add_row(f"  {name}", a, b)
         console.print(table)
 
 
-def keep(store: Store, found: Sequence[Comparison], folder: Path) -> list[str]:
-    """Write comparison.html and comparison.json, and keep both with the runs. Returns the runs' ids."""
-    write_json(folder / "comparison.json", [as_json(comparison) for comparison in found])
-    write_text(folder / "comparison.html", page(found, store.root))
-    runs = list(dict.fromkeys(side.filed_in for side in sides_of(found) if side.filed_in))
-    for run_id in runs:
+def log_comparisons(store: Store, comparisons: Sequence[Comparison], folder: Path) -> list[str]:
+    """Write comparison.html and comparison.json, and log both to the runs. Returns the runs' ids."""
+    write_json(folder / "comparison.json", [comparison_json(comparison) for comparison in comparisons])
+    write_text(folder / "comparison.html", comparison_page(comparisons, store.root))
+    run_ids = list(dict.fromkeys(subject.run_id for _, subject in subjects_by_letter(comparisons) if subject.run_id))
+    for run_id in run_ids:
         with store.added_to(run_id, None) as run:
             run.artifact(folder / "comparison.html", f"comparisons/{folder.name}")
             run.artifact(folder / "comparison.json", f"comparisons/{folder.name}")
-    return runs
+    return run_ids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,13 +94,14 @@ def main(args: argparse.Namespace) -> None:
         raise ConfigError(f"give two to {len(LETTERS)} things to compare, found {len(args.names)}")
     root = project_root()
     load("compare", "MLflow")
-    found = compared(root, args.names)
+    comparisons = compared(root, args.names)
     folder = root / "outputs/compare" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-    runs = keep(Store(root), found, folder)
+    run_ids = log_comparisons(Store(root), comparisons, folder)
     if args.format == "json":
-        print(json.dumps([as_json(comparison) for comparison in found], indent=2, ensure_ascii=False))
+        values = [comparison_json(comparison) for comparison in comparisons]
+        print(json.dumps(values, indent=2, ensure_ascii=False))
         return
     console = Console(soft_wrap=True)
-    print_text(console, found)
-    where = f", and in MLflow with {len(runs)} run{'s' if len(runs) > 1 else ''}" if runs else ""
+    print_text(console, comparisons)
+    where = f", and in MLflow with {len(run_ids)} run{'s' if len(run_ids) > 1 else ''}" if run_ids else ""
     console.print(f"\n{folder.relative_to(root)}/comparison.html{where}", highlight=False)

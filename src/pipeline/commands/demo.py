@@ -7,8 +7,10 @@ network sees and which strokes spoke for its answer. On this machine alone (127.
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 
-from pipeline.prediction.arguments import model_named, port
+from pipeline.commands.arguments import model_named, port
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
@@ -26,16 +28,16 @@ def main(args: argparse.Namespace) -> None:
     load("demo", "torch")
     import torch
 
-    from pipeline.prediction.demo_server import Demo, require_pictures
+    from pipeline.prediction.demo_app import HOST, demo_app, serve
     from pipeline.prediction.models import find_model
 
-    found = find_model(root, name, "demo")
-    require_pictures(found)
+    named = find_model(root, name, "demo")
+    app = demo_app(named, args.port)
     torch.set_num_threads(1)  # one drawing at a time is too little for more
     try:
-        server = Demo(found, args.port)
-    except OSError as error:
-        raise ConfigError(f"--port {args.port}: {error.strerror}. Choose another") from error
-    with server:
-        print(f"{found.what}\ndraw at {server.url} (Ctrl-C ends it)", flush=True)
-        server.serve_forever()
+        listener = socket.create_server((HOST, args.port))
+    except OSError as error:  # whose own words repeat the address
+        raise ConfigError(f"--port {args.port}: {os.strerror(error.errno or 0)}. Choose another") from error
+    with listener:
+        print(f"{named.what}\ndraw at http://{HOST}:{args.port} (Ctrl-C ends it)", flush=True)
+        serve(app, listener)

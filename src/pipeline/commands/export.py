@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.prediction.arguments import model_named
+from pipeline.commands.arguments import model_named
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
@@ -26,8 +26,8 @@ def main(args: argparse.Namespace) -> None:
     root, name = project_root(), model_named(args.model)
     load("export", "torch")
     from pipeline.prediction.models import find_model
-    from pipeline.prediction.onnx import export
+    from pipeline.prediction.onnx import export_onnx
 
-    found = find_model(root, name, "export")
-    worst = export(found.model, args.out)
-    print(f"{args.out}: {found.what}; its probabilities are torch's to {worst:.1e}")
+    named = find_model(root, name, "export")
+    error = export_onnx(named.model, args.out)
+    print(f"{args.out}: {named.what}; its probabilities are torch's to {error:.1e}")

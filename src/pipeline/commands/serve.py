@@ -10,18 +10,18 @@ import argparse
 import os
 import sys
 
-from pipeline.prediction.arguments import model_named, port
-from pipeline.prediction.served import Served, served_model
+from pipeline.commands.arguments import model_named, port
+from pipeline.prediction.models import ServedModel, served_model
 from pipeline.runtime.places import project_root
 from pipeline.system.startup import load
 
 PORT = 5001
 
 
-def command(found: Served, port_number: int) -> list[str]:
+def command(served: ServedModel, port_number: int) -> list[str]:
     """MLflow's server, in this very environment."""
     server = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-    return [*server, "--host", "127.0.0.1", "--port", str(port_number), "--model-uri", str(found.folder)]
+    return [*server, "--host", "127.0.0.1", "--port", str(port_number), "--model-uri", str(served.folder)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     root, name = project_root(), model_named(args.model)
     load("serve", "MLflow")
-    found = served_model(root, name)
-    print(f"{found.what}. When it runs:", flush=True)
+    served = served_model(root, name)
+    print(f"{served.what}. When it runs:", flush=True)
     print(
-        f"  curl http://127.0.0.1:{args.port}/invocations -H 'Content-Type: application/json' -d @{found.example}",
+        f"  curl http://127.0.0.1:{args.port}/invocations -H 'Content-Type: application/json' -d @{served.example}",
         flush=True,
     )
-    os.execv(sys.executable, command(found, args.port))
+    os.execv(sys.executable, command(served, args.port))

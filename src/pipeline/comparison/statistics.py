@@ -17,9 +17,9 @@ from pipeline.evaluation.scores import NORMAL_95
 
 LEVEL = 0.95
 SIGNIFICANT = 1 - LEVEL
-POWER = 0.8  # the chance to see a difference of the size that was found
-MOST_SEEDS = 1000  # more are said to be that many
-MOST_COUNTED = 10_000  # samples that only one got right; counting them takes 10 ms
+POWER = 0.8  # the chance to see a difference of the size that was measured
+MAX_SEEDS = 1000  # more are said to be that many
+MAX_EXACT = 10_000  # samples that only one got right; counting them takes 10 ms
 
 Right = NDArray[np.bool_]  # (S, N): which samples each seed's network got right
 
@@ -40,7 +40,7 @@ class OverSeeds(Interval):
     """For other seeds, on these very test samples."""
 
     paired: bool  # both sides have the same seeds
-    seeds_needed: int | None  # a side, to see this difference 4 times in 5; None: no difference, or over MOST_SEEDS
+    seeds_needed: int | None  # a side, to see this difference 4 times in 5; None: no difference, or over MAX_SEEDS
 
 
 def over_images(right_a: Right, right_b: Right) -> Interval:
@@ -72,7 +72,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     fewer, count = min(only_a, only_b), only_a + only_b
     if 2 * fewer == count:
         return 1.0
-    if count > MOST_COUNTED:
+    if count > MAX_EXACT:
         from scipy.stats import binomtest
 
         return float(binomtest(only_a, count, 0.5).pvalue)
@@ -89,10 +89,10 @@ def tango_interval(only_first: int, only_second: int, count: int) -> tuple[float
     The score interval: unlike the usual one it keeps its level for few differences and has a width for none.
     Source: Tango, Statistics in Medicine 17, 1998.
     """
-    found = (only_first - only_second) / count
+    measured = (only_first - only_second) / count
 
     def score(difference: float) -> float:
-        """Standard errors between what was found and a true difference."""
+        """Standard errors between the measured and a true difference."""
         a = 2 * count
         b = -only_first - only_second + (2 * count - only_first + only_second) * difference
         c = -only_second * difference * (1 - difference)
@@ -100,15 +100,15 @@ def tango_interval(only_first: int, only_second: int, count: int) -> tuple[float
         error = math.sqrt(max(1e-300, count * (2 * share + difference * (1 - difference))))
         return (only_first - only_second - count * difference) / error
 
-    low = _root(lambda at: score(at) - NORMAL_95, -1, found)
-    return low, _root(lambda at: score(at) + NORMAL_95, found, 1)
+    low = _root(lambda at: score(at) - NORMAL_95, -1, measured)
+    return low, _root(lambda at: score(at) + NORMAL_95, measured, 1)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where the function, which falls, is zero: halved until no number lies between."""
     inside = 1e-12  # at -1 and 1 no standard error is left
     low, high = max(low, -1 + inside), min(high, 1 - inside)
-    if function(low) * function(high) > 0:  # the found difference is -1 or 1 itself
+    if function(low) * function(high) > 0:  # the measured difference is -1 or 1 itself
         return round(low if abs(function(low)) < abs(function(high)) else high)
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if function(middle) > 0 else (low, middle)
@@ -137,14 +137,14 @@ def over_seeds(a: Sequence[float], b: Sequence[float], seeds_a: Sequence[int], s
         return OverSeeds(difference, difference, difference, p, "no seed makes a difference", paired, None)
     from scipy.stats import ttest_ind, ttest_rel  # 0.5 s
 
-    found = ttest_rel(b, a) if paired else ttest_ind(b, a, equal_var=False)
-    low, high = found.confidence_interval(LEVEL)
+    test = ttest_rel(b, a) if paired else ttest_ind(b, a, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
     needed = seeds_needed(difference / spread, paired)
-    return OverSeeds(difference, float(low), float(high), float(found.pvalue), name, paired, needed)
+    return OverSeeds(difference, float(low), float(high), float(test.pvalue), name, paired, needed)
 
 
 def seeds_needed(effect: float, paired: bool) -> int | None:
-    """Seeds a side at which a difference of so many standard deviations is seen 4 times in 5; None: over MOST_SEEDS."""
+    """Seeds a side at which a difference of so many standard deviations is seen 4 times in 5; None: over MAX_SEEDS."""
     from statsmodels.stats.power import TTestIndPower, TTestPower  # 1 s
 
     power = TTestPower() if paired else TTestIndPower()
@@ -156,18 +156,18 @@ def seeds_needed(effect: float, paired: bool) -> int | None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an effect beyond what the distribution is tabulated for: the chance is 1
-        if effect == 0 or chance(MOST_SEEDS) < POWER:
+        if effect == 0 or chance(MAX_SEEDS) < POWER:
             return None
-        low, high = 1, MOST_SEEDS  # too few, enough
+        low, high = 1, MAX_SEEDS  # too few, enough
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if chance(middle) >= POWER else (middle, high)
     return high
 
 
-def corrected(p_values: Sequence[float]) -> list[float]:
+def holm_corrected(p_values: Sequence[float]) -> list[float]:
     """For several comparisons at once. Source: Holm, Scandinavian Journal of Statistics 6, 1979."""
-    corrected_p, least = [0.0] * len(p_values), 0.0
+    corrected, least = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        corrected_p[index] = least = max(least, min(1.0, p_values[index] * (len(p_values) - rank)))
-    return corrected_p
+        corrected[index] = least = max(least, min(1.0, p_values[index] * (len(p_values) - rank)))
+    return corrected

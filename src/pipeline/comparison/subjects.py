@@ -63,7 +63,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Member:
-    """A network of a side: one seed."""
+    """A network of a subject: one seed."""
 
     answers: Answers
     params: Mapping[str, str]
@@ -76,13 +76,13 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Side:
+class Subject:
     """What is compared: one network, or several that differ in the seed alone."""
 
     name: str  # as it was asked for
     what: str  # what that was
     members: tuple[Member, ...]
-    filed_in: str | None  # the run that a comparison is kept with
+    run_id: str | None  # the run, or the sweep's own, that a comparison is logged to
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -99,13 +99,13 @@ class Side:
         return {key: value for key, value in self.members[0].params.items() if key != SEED}
 
 
-class Sides:
-    """Finds sides by their names, in the project at `root`."""
+class Subjects:
+    """Finds subjects by their names, in the project at `root`."""
 
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
 
-    def named(self, name: str) -> Side:
+    def named(self, name: str) -> Subject:
         """The champion, a sweep, a run, a revision of git, the workspace, or a folder with a model.
 
         Raises:
@@ -127,13 +127,13 @@ class Sides:
                     path, name, str(target), read_yaml(self.root / "params.yaml") if is_workspace else None
                 )
             case TrainedRun(row):
-                return Side(name, str(target), (self.of_run(row),), row.run_id)
+                return Subject(name, str(target), (self.of_run(row),), row.run_id)
 
-    def champion(self, version: Version, name: str | None = None) -> Side:
+    def champion(self, version: Version, name: str | None = None) -> Subject:
         """Raises PipelineError: it came into the registry without a run, or left no predictions and no model."""
         row = run_of(self.store, version)
         name = name or f"{version.name}@{CHAMPION}"
-        return Side(name, f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+        return Subject(name, f"{version}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
 
     # ---------------------------------------------------------------- runs
 
@@ -151,7 +151,7 @@ class Sides:
             )
         return Member(answers, row.params, row.metrics, row.run_id)
 
-    def _of_sweep(self, name: str, sweep: Sweep) -> Side:
+    def _of_sweep(self, name: str, sweep: Sweep) -> Subject:
         """Its best configuration, with all of its seeds."""
         best = best_of(self.store, sweep)
         jobs = [job for job in self.store.children(sweep.row.run_id) if _is_same_but_seed(job, best)]
@@ -159,14 +159,14 @@ class Sides:
         members = tuple(self.of_run(by_seed[seed]) for seed in sorted(by_seed, key=int))
         settings = " ".join(word for word in best.name.split() if not word.startswith(f"{SEED}="))
         what = f"{sweep}, its best{f' ({settings})' if settings else ''}"
-        return Side(name, what, members, sweep.row.run_id)
+        return Subject(name, what, members, sweep.row.run_id)
 
     # ---------------------------------------------------------------- models that DVC knows
 
-    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any] | None) -> Side:
+    def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any] | None) -> Subject:
         """settings: that the model was trained with; None: they are not known, so only a run of the store can be it."""
         if _is_whole(models) and (row := self._run_that_trained(models)):
-            return Side(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
+            return Subject(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
         if settings is None:
             raise PipelineError(
                 f"{name}: no run in the store trained this model, so its settings and its seed are not known. "
@@ -174,7 +174,7 @@ class Sides:
             )
         model = _loaded(models)
         params = {key: as_text(value) for key, value in flat(settings).items()}
-        return Side(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
+        return Subject(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
 
     def _run_that_trained(self, models: Path) -> RunRow | None:
         """The newest; rather one that was evaluated."""

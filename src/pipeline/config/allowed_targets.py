@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.system.errors import ConfigError
 
+# Our launcher and sweepers. Hydra makes those of the package hydra_plugins alone.
+PROCESS, GRID, OPTUNA = (
+    f"hydra_plugins._pipeline.{name}" for name in ("ProcessLauncher", "GridSweeper", "OptunaSweeper")
+)
 CALLED = ("_target_", "class", "()")  # keys whose value Hydra and logging.config import and call
 KNOWN_CLASSES = re.compile(
-    r"(hydra_plugins|hydra\._internal\.core_plugins)(\.[a-z_0-9]+)+\.[A-Z]\w*(Launcher|Sweeper)"
+    r"(hydra_plugins|hydra\._internal\.core_plugins)(\.[a-z_0-9]+)+\.[A-Z]\w*Launcher"
+    rf"|{re.escape(GRID)}|{re.escape(OPTUNA)}"  # which have each job composed by a CheckedLoader
     r"|logging\.(StreamHandler|FileHandler|NullHandler|Formatter|handlers\.(Timed)?RotatingFileHandler)"
     r"|colorlog\.ColoredFormatter"  # of the plug-in hydra_colorlog
 )
@@ -31,8 +37,9 @@ def refuse_foreign_classes(section: Any, path: str = "hydra") -> None:
         linked = OmegaConf.is_interpolation(section, key)
         if key in CALLED and not KNOWN_CLASSES.fullmatch(str(found)):
             raise ConfigError(
-                f"{where}: expected a launcher or sweeper that is installed as a plug-in, or a handler of `logging`, "
-                f"found {found!r}. Nothing else is run by its name"
+                f"{where}: expected a launcher that is installed as a plug-in, a sweeper of this pipeline "
+                f"(hydra/sweeper=basic, optuna), or a handler of `logging`, found {found!r}. Nothing else is run by "
+                "its name"
             )
         if linked and OmegaConf.is_config(_resolved(section, key)):
             raise ConfigError(f"{where}: expected a value, found {found!r}, which is a whole section. Write it out")
@@ -48,3 +55,15 @@ def _resolved(section: Any, key: Any) -> Any:
         return section[key]
     except OmegaConfBaseException:
         return None
+
+
+class CheckedLoader:
+    """What a launcher, ours or another, composes its jobs with: Hydra's loader, whose compositions are checked."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def load_sweep_config(self, master_config: Any, sweep_overrides: Sequence[str]) -> Any:
+        config = self._loader.load_sweep_config(master_config, list(sweep_overrides))
+        refuse_foreign_classes(config.hydra)
+        return config

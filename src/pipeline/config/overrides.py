@@ -11,6 +11,9 @@ from typing import Any
 from pipeline.config.compose import refusals
 from pipeline.system.errors import ConfigError
 
+# Hydra's switches that leave conf/ what is composed; those that a word follows.
+SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "--version")
+VALUED_SWITCHES = ("--cfg", "-c", "--package", "-p", "--info", "-i")
 SAMPLED = re.compile(r"-?\d+\.\d+(e[-+]?\d+)?")
 MAX_TYPED_DIGITS = 8
 
@@ -24,6 +27,33 @@ def swept_keys(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     settings = [override for override in parsed if not override.is_hydra_override()]
     fixed = [str(override.input_line) for override in settings if not override.is_sweep_override()]
     return fixed, [override.get_key_element().lstrip("+") for override in settings if override.is_sweep_override()]
+
+
+def unswept(arguments: Sequence[str]) -> list[str]:
+    """The overrides among the arguments of Hydra's command line that are in each of its compositions.
+
+    Raises:
+        ConfigError: a switch by which Hydra would read other settings than those in conf/.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words, switch = [], ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, _, value = argument.partition("=")
+            if name not in (*SWITCHES, *VALUED_SWITCHES):
+                raise ConfigError(
+                    f"{name}: there is no such switch. There is: {', '.join((*SWITCHES, *VALUED_SWITCHES))}. Settings "
+                    "are read from conf/ alone"
+                )
+            switch = "" if value else name
+        elif switch in VALUED_SWITCHES:
+            switch = ""
+        else:
+            words.append(argument)
+    with refusals(shell_words(words)):
+        parsed = OverridesParser.create().parse_overrides(words)
+    return [str(override.input_line) for override in parsed if not override.is_sweep_override()]
 
 
 def job_section(overrides: Sequence[str], varied: Sequence[str], number: int) -> dict[str, Any]:

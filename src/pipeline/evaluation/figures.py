@@ -28,11 +28,11 @@ from pipeline.evaluation.scores import Calibration, Labels
 INK, BLUE, ORANGE, GREY = "#222222", "#1f6fb2", "#d9822b", "#b8b8b8"
 MAX_CLASSES_WITH_NUMBERS = 20  # above it the cells of the confusion matrix are too small for text
 CAPTION_PT = 9
-MOST_LETTERS = 30  # of a class's name above an image
+MAX_LETTERS = 30  # of a class's name above an image
 DPI = 110
 EDGE_IN = 0.05  # that nothing is nearer to the border of a picture
 TITLE_IN = 0.25  # of one line above the axes
-MOST_SIDE_IN = 40.0  # of a confusion matrix whose classes have long names
+MAX_SIDE_IN = 40.0  # of a confusion matrix whose classes have long names
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -58,8 +58,8 @@ def _beside(figure: Figure, axes: Axes) -> tuple[float, float]:
     """How far the words of the axes reach to the left and below it, in inches."""
     renderer = _renderer(figure)
     inside = axes.get_window_extent(renderer)
-    found = [axis.get_tightbbox(renderer) or inside for axis in (axes.yaxis, axes.xaxis)]
-    return (inside.x0 - found[0].x0) / DPI, (inside.y0 - found[1].y0) / DPI
+    left, below = (axis.get_tightbbox(renderer) or inside for axis in (axes.yaxis, axes.xaxis))
+    return (inside.x0 - left.x0) / DPI, (inside.y0 - below.y0) / DPI
 
 
 def confusion_matrix(counts_CC: Labels, classes: Sequence[str]) -> Figure:
@@ -77,8 +77,8 @@ def confusion_matrix(counts_CC: Labels, classes: Sequence[str]) -> Figure:
     axes.set_yticks(ticks, classes)
     axes.set(xlabel="predicted", ylabel="true")
     correct, count = int(np.trace(counts_CC)), int(counts_CC.sum())
-    said = f"{correct:,} of {count:,} right ({correct / count:.2%})"
-    title = axes.set_title(said, loc="left", fontsize=11, y=1.0)
+    text = f"{correct:,} of {count:,} right ({correct / count:.2%})"
+    title = axes.set_title(text, loc="left", fontsize=11, y=1.0)
     axes.tick_params(length=0)
     _make_room(figure, axes, title)
     return figure
@@ -90,7 +90,7 @@ def _make_room(figure: Figure, axes: Axes, title: Text) -> None:
     A title that is wider than the matrix begins before it.
     """
     left, below = (reach + EDGE_IN for reach in _beside(figure, axes))
-    side_in = min(max(figure.get_figwidth(), 2 * left), MOST_SIDE_IN)
+    side_in = min(max(figure.get_figwidth(), 2 * left), MAX_SIDE_IN)
     figure.set_size_inches(side_in, side_in)
     right_in = side_in - 2 * EDGE_IN
     figure.subplots_adjust(left / side_in, below / side_in, right_in / side_in, 1 - TITLE_IN / side_in)
@@ -128,7 +128,7 @@ def learning_curves(history: dict[str, NDArray[np.float64]], kept_epoch: int) ->
         axes.set(xlabel="epoch")
         axes.set_title(metric, y=1.0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
+        plain(axes)
     axes.legend(frameon=False)
     _side_by_side(figure, both)
     return figure
@@ -164,7 +164,7 @@ def reliability_diagram(bins: Calibration) -> Figure:
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.yaxis.set_minor_formatter(NullFormatter())
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     figure.subplots_adjust(left=(max(_beside(figure, axes)[0] for axes in (upper, lower)) + EDGE_IN) / 5)
     return figure
 
@@ -189,9 +189,13 @@ def error_gallery(
     # One for all images, in inches: 25 would take half a second.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 9), ylim=(0, 2.15 * rows), autoscale_on=False)
     axes.axis("off")
-    for number, (image, *words) in enumerate(zip(images, indices, true, predicted, confidence, strict=True)):
+    captions = [
+        f"#{index}  is {_shortened(is_class)}\nsaid {_shortened(taken_for)} ({sure:.1%})"
+        for index, is_class, taken_for, sure in zip(indices, true, predicted, confidence, strict=True)
+    ]
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         place = grid[divmod(number, columns)].get_position(figure)
-        _put(axes, image, place.transformed(Affine2D().scale(9, 2.15 * rows)), *words)
+        _draw_image(axes, image, place.transformed(Affine2D().scale(9, 2.15 * rows)), caption)
     if len(indices) == 0:
         axes.text(0.09, 0.9, "no errors on the test set", fontsize=12)
     else:
@@ -207,19 +211,18 @@ def _fit_into(width_in: float, texts: Sequence[Text], renderer: RendererAgg) -> 
             text.set_fontsize(0.98 * CAPTION_PT * width_in / widest_in)  # letters keep whole pixels
 
 
-def _put(axes: Axes, image: NDArray[np.uint8], cell: Bbox, index: int, is_class: str, said: str, sure: float) -> None:
+def _draw_image(axes: Axes, image: NDArray[np.uint8], cell: Bbox, caption: str) -> None:
     """An image in the middle of a cell, as large as it fits, and two lines above the cell."""
     height, width = image.shape[:2]
     size = min(cell.width / width, cell.height / height)
     x, y = (cell.x0 + cell.x1) / 2, (cell.y0 + cell.y1) / 2
     extent = (x - size * width / 2, x + size * width / 2, y - size * height / 2, y + size * height / 2)
     axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=255, extent=extent, aspect="auto")
-    told = f"#{index}  is {_cut(is_class)}\nsaid {_cut(said)} ({sure:.1%})"
-    axes.text(x, extent[3] + 6 / 72, told, fontsize=CAPTION_PT, color=INK, ha="center", va="baseline")
+    axes.text(x, extent[3] + 6 / 72, caption, fontsize=CAPTION_PT, color=INK, ha="center", va="baseline")
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}…"
 
 
 def robustness(curves: Sequence[Curve]) -> Figure:
@@ -234,7 +237,7 @@ def robustness(curves: Sequence[Curve]) -> Figure:
         axes.axvline(curve.unchanged, color=GREY, linewidth=1, linestyle=":", zorder=0)
         axes.set(xlabel=curve.unit, ylim=(0, 1.02))
         axes.set_title(f"{curve.name}: mean {curve.mean:.3f}", fontsize=10, y=1.0)
-        _plain(axes)
+        plain(axes)
     for axes in grid[len(curves) :]:
         axes.axis("off")
     for axes in grid[:: len(grid) // 2]:
@@ -242,6 +245,7 @@ def robustness(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """A frame on the left and below alone, and a pale grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)

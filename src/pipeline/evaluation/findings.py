@@ -6,14 +6,14 @@ Shapes: N samples, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.schema import EvaluateSection
 from pipeline.data.processed import Split
-from pipeline.evaluation.robustness import Curve, chosen, curves
+from pipeline.evaluation.robustness import Curve, evenly_spread, measure_curves
 from pipeline.evaluation.scores import (
     Calibration,
     Confusion,
@@ -27,7 +27,16 @@ from pipeline.evaluation.scores import (
 )
 from pipeline.model.portable import TrainedModel
 
-MOST_PAIRS = 10
+MAX_PAIRS = 10
+
+
+class ScoredSample(NamedTuple):
+    """A test sample and what it was taken for."""
+
+    sample: int  # its index
+    true: str
+    predicted: str
+    confidence: float  # the probability of the predicted class
 
 
 @dataclass(frozen=True)
@@ -57,34 +66,32 @@ class Findings:
         predicted: Labels = self.log_probabilities.argmax(1)
         return predicted
 
-    def said(self, index: int) -> tuple[str, str, float]:
-        """Of one sample: the class it is, the class it was taken for, and how surely."""
-        predicted = int(self.log_probabilities[index].argmax())
-        sure = float(np.exp(self.log_probabilities[index, predicted]))
-        return self.classes[int(self.labels[index])], self.classes[predicted], sure
-
-    def captions(self, indices: Labels) -> tuple[Labels, list[str], list[str], list[float]]:
-        """The same of several, column by column, behind their indices."""
-        told = [self.said(int(index)) for index in indices]
-        return indices, [true for true, _, _ in told], [taken for _, taken, _ in told], [sure for _, _, sure in told]
+    def predictions(self, indices: Labels) -> list[ScoredSample]:
+        """What some of the samples were taken for."""
+        predicted = self.log_probabilities[indices].argmax(1)
+        confidence = np.exp(self.log_probabilities[indices, predicted])
+        return [
+            ScoredSample(int(index), self.classes[int(self.labels[index])], self.classes[int(best)], float(sure))
+            for index, best, sure in zip(indices, predicted, confidence, strict=True)
+        ]
 
 
-def findings(model: TrainedModel, test: Split, cfg: EvaluateSection) -> Findings:
+def evaluate_model(model: TrainedModel, test: Split, cfg: EvaluateSection) -> Findings:
     """Every test sample is scored once; those that are changed for the curves count for nothing else."""
     log_probabilities, labels = model.predict_log_proba(test.images), np.asarray(test.labels)
     counts = confusion_counts(labels, log_probabilities.argmax(1), len(model.classes))
-    found = scores(log_probabilities, labels, cfg.num_calibration_bins)
     changed = list(_curves(model, test, cfg)) if test.images.ndim > 2 else []
     return Findings(
         classes=model.classes,
         images=test.images,
         labels=labels,
         log_probabilities=log_probabilities,
-        scores=found | {f"robustness/{curve.name}": curve.mean for curve in changed},
+        scores=scores(log_probabilities, labels, cfg.num_calibration_bins)
+        | {f"robustness/{curve.name}": curve.mean for curve in changed},
         counts=counts,
         bins=calibration(np.exp(log_probabilities), labels, cfg.num_calibration_bins),
         per_class=per_class(counts, model.classes),
-        pairs=confused_pairs(counts, model.classes, MOST_PAIRS),
+        pairs=confused_pairs(counts, model.classes, MAX_PAIRS),
         worst=worst_errors(log_probabilities, labels, cfg.num_worst_errors),
         suspects=suspects(log_probabilities, labels),
         curves=changed,
@@ -92,13 +99,13 @@ def findings(model: TrainedModel, test: Split, cfg: EvaluateSection) -> Findings
 
 
 def _curves(model: TrainedModel, test: Split, cfg: EvaluateSection) -> list[Curve]:
-    indices = chosen(len(test.images), cfg.num_robustness_images)
+    indices = evenly_spread(len(test.images), cfg.num_robustness_images)
 
     def predict(images: NDArray[np.uint8]) -> Labels:
         predicted: Labels = model.predict_log_proba(images).argmax(1)
         return predicted
 
-    return list(curves(predict, np.array(test.images[indices]), np.asarray(test.labels)[indices]))
+    return list(measure_curves(predict, np.array(test.images[indices]), np.asarray(test.labels)[indices]))
 
 
 # ---------------------------------------------------------------- labels that are probably wrong
@@ -115,8 +122,8 @@ def suspects(log_probabilities_NC: NDArray[np.floating], labels_N: Labels) -> La
     from cleanlab.filter import find_label_issues  # 2 s, for this alone
 
     probabilities = np.exp(log_probabilities_NC.astype(np.float64))
-    found = find_label_issues(
+    indices = find_label_issues(
         labels_N, probabilities / probabilities.sum(1, keepdims=True),
         filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1,
     )  # fmt: skip
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(indices, dtype=np.int64)

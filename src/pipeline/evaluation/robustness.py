@@ -62,12 +62,12 @@ class Change:
     none: float = 0.0
 
 
-def chosen(num_images: int, most: int) -> Labels:
+def evenly_spread(num_images: int, most: int) -> Labels:
     """(≤ most,) indices, evenly spread: published test sets have easier and harder halves."""
     return np.unique(np.linspace(0, num_images - 1, min(num_images, most)).round().astype(np.int64))
 
 
-def curves(predict: Predict, images: Images, labels: Labels) -> Iterator[Curve]:
+def measure_curves(predict: Predict, images: Images, labels: Labels) -> Iterator[Curve]:
     """One for each change, in a fixed order.
 
     Args:
@@ -79,14 +79,14 @@ def curves(predict: Predict, images: Images, labels: Labels) -> Iterator[Curve]:
         return int((predict(changed) == labels).sum())
 
     unchanged = correct(images)
-    for change in changes(images):
-        found = (
+    for change in image_changes(images):
+        counts = (
             unchanged if amount == change.none else correct(change.apply(images, amount)) for amount in change.amounts
         )
-        yield Curve(change.name, change.unit, change.amounts, tuple(found), len(images), change.none)
+        yield Curve(change.name, change.unit, change.amounts, tuple(counts), len(images), change.none)
 
 
-def changes(images: Images) -> list[Change]:
+def image_changes(images: Images) -> list[Change]:
     """What is done to images of this size; pixels from outside get the shade that most of their borders have."""
     num, height, width = images.shape[:3]
     side, rng = min(height, width), np.random.default_rng(SEED)
@@ -118,19 +118,11 @@ def changes(images: Images) -> list[Change]:
     ]
 
 
-def curve_rows(found: list[Curve]) -> list[list[Any]]:
-    """One row a point."""
-    return [
-        [
-            curve.name,
-            curve.unit,
-            amount,
-            f"{correct / curve.count:.6f}",
-            f"{low:.6f}",
-            f"{high:.6f}",
-            correct,
-            curve.count,
-        ]
-        for curve in found
-        for amount, correct, (low, high) in zip(curve.amounts, curve.correct, curve.intervals, strict=True)
-    ]
+def curve_rows(curves: list[Curve]) -> list[list[Any]]:
+    """One row a point, with CURVE_COLUMNS."""
+    rows: list[list[Any]] = []
+    for curve in curves:
+        for amount, correct, (low, high) in zip(curve.amounts, curve.correct, curve.intervals, strict=True):
+            shares = [f"{share:.6f}" for share in (correct / curve.count, low, high)]
+            rows.append([curve.name, curve.unit, amount, *shares, correct, curve.count])
+    return rows

@@ -1,4 +1,4 @@
-"""A network as ONNX: written, and asked beside torch before it may stay."""
+"""A network as ONNX, written once ONNX Runtime has given the probabilities that torch gives."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.system.errors import PipelineError
 from pipeline.system.files import atomic_file
 
 TOLERANCE = 1e-5  # of a probability
-NUM_SAMPLES = 256  # that both are asked
+NUM_SAMPLES = 256  # that both answer
 
 
-def export(model: TrainedModel, out: Path) -> float:
+def export_onnx(model: TrainedModel, out: Path) -> float:
     """Write the model as ONNX; returns the largest difference of a probability.
 
     Raises:
@@ -32,7 +32,8 @@ def export(model: TrainedModel, out: Path) -> float:
         with torch.inference_mode():
             expected = module(torch.from_numpy(samples)).numpy()
         worst = max(
-            float(np.abs(_answers(new, samples[:count]) - expected[:count]).max()) for count in (1, NUM_SAMPLES)
+            float(np.abs(_onnx_probabilities(new, samples[:count]) - expected[:count]).max())
+            for count in (1, NUM_SAMPLES)
         )
         if not worst <= TOLERANCE:
             raise PipelineError(
@@ -55,26 +56,26 @@ def _samples(model: TrainedModel) -> NDArray[Any]:
 def _write(module: torch.nn.Module, samples: NDArray[Any], classes: Sequence[str], path: Path) -> None:
     import onnx
 
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     try:
-        quiet.setLevel(logging.ERROR)
+        logger.setLevel(logging.ERROR)
         with warnings.catch_warnings(action="ignore"):
-            made = torch.onnx.export(
+            program = torch.onnx.export(
                 module, (torch.from_numpy(samples),), input_names=["samples"], output_names=["probabilities"],
                 dynamic_shapes=({0: torch.export.Dim("n")},), dynamo=True, verbose=False,
             )  # fmt: skip
     finally:
-        quiet.setLevel(level)
-    assert made is not None, "dynamo=True returns the program"
-    proto = made.model_proto
+        logger.setLevel(level)
+    assert program is not None, "dynamo=True returns the program"
+    proto = program.model_proto
     onnx.helper.set_model_props(proto, {"classes": "\n".join(classes)})
     path.write_bytes(proto.SerializeToString())
 
 
-def _answers(path: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
+def _onnx_probabilities(path: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    found: NDArray[np.float32] = session.run(None, {"samples": samples})[0]
-    return found
+    probabilities: NDArray[np.float32] = session.run(None, {"samples": samples})[0]
+    return probabilities

@@ -1,4 +1,4 @@
-"""Files, folders and arrays as samples of the shape that a network takes; what is bad is told, and the rest goes on.
+"""Files, folders and arrays as samples of the shape that a network takes; what is bad is reported, the rest goes on.
 
 Shapes: n samples of a batch.
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pipeline.model.dense import InputSpec
 
 BATCH = 1024
-LARGEST = 2048  # px, a side of a picture that is looked at as a digit
+MAX_SIDE = 2048  # px, a side of a picture that is looked at as a digit
 DIGIT_KINDS = ("idx", "package")  # data that was made as MNIST was
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Sample:
     done: str = ""  # what was done to it before the network saw it
 
 
-def batches(inputs: Sequence[str], spec: InputSpec, bad: Tell) -> Iterator[list[Sample]]:
-    """All samples of all inputs, in order; `bad` is called with a message for each that cannot be had."""
+def batches(inputs: Sequence[str], spec: InputSpec, report: Report) -> Iterator[list[Sample]]:
+    """All samples of all inputs, in order; `report` is called with a message for each that cannot be had."""
     batch: list[Sample] = []
     for name in inputs:
-        for sample in _samples(name, spec, bad):
+        for sample in _samples(name, spec, report):
             batch.append(sample)
             if len(batch) == BATCH:
                 yield batch
@@ -55,29 +55,29 @@ def batches(inputs: Sequence[str], spec: InputSpec, bad: Tell) -> Iterator[list[
         yield batch
 
 
-def _samples(name: str, spec: InputSpec, bad: Tell) -> Iterator[Sample]:
+def _samples(name: str, spec: InputSpec, report: Report) -> Iterator[Sample]:
     path = Path(name)
     try:
         if path.is_dir():
-            for file in _pictures_in(path, bad):
-                yield from _samples(str(file), spec, bad)
+            for file in _pictures_in(path, report):
+                yield from _samples(str(file), spec, report)
         elif not path.exists():
             raise DataContractError(f"{name}: there is no such file")
         elif path.suffix.lower() == ".npy":
-            yield from _of_array(path, spec, bad)
+            yield from _of_array(path, spec, report)
         elif path.suffix.lower() == ".csv":
-            yield from _of_table(path, spec, bad)
+            yield from _of_table(path, spec, report)
         else:
             yield _of_picture(path, spec)
     except DataContractError as error:
-        bad(str(error))
+        report(str(error))
     except OSError as error:
-        bad(f"{name}: {error.strerror or error}")
+        report(f"{name}: {error.strerror or error}")
 
 
-def _pictures_in(folder: Path, bad: Tell) -> list[Path]:
+def _pictures_in(folder: Path, report: Report) -> list[Path]:
     """Of the folder and those in it, in order; what is passed over is counted on stderr."""
-    walked = os.walk(folder, onerror=lambda error: bad(f"{error.filename}: {error.strerror}"))
+    walked = os.walk(folder, onerror=lambda error: report(f"{error.filename}: {error.strerror}"))
     files = [Path(top, name) for top, _, names in walked for name in names]
     pictures = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
     if not pictures:
@@ -130,7 +130,7 @@ def _grey(path: Path) -> NDArray[np.uint8]:
                 image = Image.fromarray((wide / 257).round().astype(np.uint8))
             if image.has_transparency_data:
                 image = _smaller(image.convert("RGBA"))
-                image = Image.alpha_composite(Image.new("RGBA", image.size, _paper(image)), image)
+                image = Image.alpha_composite(Image.new("RGBA", image.size, _background(image)), image)
             return np.asarray(_smaller(image.convert("L")))
     except Exception:  # each decoder raises what it likes; `decode` names what is wrong
         decode(content, str(path), "gray", None)
@@ -138,12 +138,12 @@ def _grey(path: Path) -> NDArray[np.uint8]:
 
 
 def _smaller(image: Image.Image) -> Image.Image:
-    """At most LARGEST pixels a side: no figure needs more, and memory is taken for each."""
-    times = -(-max(image.size) // LARGEST)
+    """At most MAX_SIDE pixels a side: no figure needs more, and memory is taken for each."""
+    times = -(-max(image.size) // MAX_SIDE)
     return image.reduce(times) if times > 1 else image
 
 
-def _paper(image: Image.Image) -> tuple[int, int, int, int]:
+def _background(image: Image.Image) -> tuple[int, int, int, int]:
     """White behind dark ink, black behind bright ink."""
     pixels = np.asarray(image).astype(np.float64)
     grey, cover = pixels[..., :3].mean(-1), pixels[..., 3]
@@ -154,7 +154,7 @@ def _paper(image: Image.Image) -> tuple[int, int, int, int]:
 # ---------------------------------------------------------------- arrays and tables
 
 
-def _of_array(path: Path, spec: InputSpec, bad: Tell) -> Iterator[Sample]:
+def _of_array(path: Path, spec: InputSpec, report: Report) -> Iterator[Sample]:
     """Rows of an array of the network's own shape and type: nothing is done to them."""
     with open(path, "rb") as file:
         if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
@@ -172,19 +172,19 @@ def _of_array(path: Path, spec: InputSpec, bad: Tell) -> Iterator[Sample]:
     if not len(array):
         raise DataContractError(f"{path}: expected samples, found an array of none")
     for index in range(len(array)):
-        with np.errstate(over="ignore"):  # what float32 does not hold is told below
+        with np.errstate(over="ignore"):  # what float32 does not hold is reported below
             values = np.asarray(array[index], dtype=spec.dtype)
         if np.isfinite(values).all():
             yield Sample(f"{path}[{index}]", values)
         else:
-            bad(f"{path}[{index}]: expected finite numbers, found {values[~np.isfinite(values)][0]}")
+            report(f"{path}[{index}]: expected finite numbers, found {values[~np.isfinite(values)][0]}")
 
 
 def _fits(array: NDArray[Any], spec: InputSpec) -> bool:
     return array.dtype == spec.dtype or (spec.dtype == "float32" and array.dtype.kind in "fiu")
 
 
-def _of_table(path: Path, spec: InputSpec, bad: Tell) -> Iterator[Sample]:
+def _of_table(path: Path, spec: InputSpec, report: Report) -> Iterator[Sample]:
     """Rows of a CSV, by the names of its columns where the network was trained on names, else by their order.
 
     Columns that the network does not know, such as the label, are left out.
@@ -192,40 +192,40 @@ def _of_table(path: Path, spec: InputSpec, bad: Tell) -> Iterator[Sample]:
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.reader(file)
         try:
-            head = next(reader, None)
-            if head is None:
+            header = next(reader, None)
+            if header is None:
                 raise DataContractError(f"{path}: expected a table, found an empty file")
-            columns = _columns(path, head, spec)
-            first = [] if _is_head(head, spec) else [head]
+            columns = _columns(path, header, spec)
+            first = [] if _is_header(header, spec) else [header]
             for number, row in enumerate(itertools.chain(first, reader), start=2 - len(first)):
                 try:
                     if row:
                         yield _row(path, number, row, columns, spec)
                 except DataContractError as error:
-                    bad(str(error))
+                    report(str(error))
         except csv.Error as error:
             raise DataContractError(f"{path}: expected a table: {error}") from error
 
 
-def _is_head(row: list[str], spec: InputSpec) -> bool:
+def _is_header(row: list[str], spec: InputSpec) -> bool:
     """Names, or pandas' own: 0, 1, 2, …"""
     if spec.features is not None or row == [str(number) for number in range(len(row))]:
         return True
     return all(_number(cell) is None for cell in row)
 
 
-def _columns(path: Path, head: list[str], spec: InputSpec) -> list[int]:
+def _columns(path: Path, header: list[str], spec: InputSpec) -> list[int]:
     """Where each value of a sample stands."""
     if spec.features is None:
         expected = math.prod(spec.shape)
-        if len(head) != expected:
-            raise DataContractError(f"{path}: expected {expected:,} columns, one a value, found {len(head):,}")
+        if len(header) != expected:
+            raise DataContractError(f"{path}: expected {expected:,} columns, one a value, found {len(header):,}")
         return list(range(expected))
-    lacking = [name for name in spec.features if name not in head]
+    lacking = [name for name in spec.features if name not in header]
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DataContractError(f"{path}: the columns {', '.join(lacking[:3])}{more} are lacking in its first row")
-    return [head.index(name) for name in spec.features]
+    return [header.index(name) for name in spec.features]
 
 
 def _row(path: Path, number: int, row: list[str], columns: list[int], spec: InputSpec) -> Sample:

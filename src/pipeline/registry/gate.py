@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.comparison.statistics import Interval, over_images
-from pipeline.comparison.subjects import Member, Sides
+from pipeline.comparison.subjects import Member, Subjects
 from pipeline.comparison.verdict import points
 from pipeline.registry.versions import (
     DECISION_TAG,
@@ -90,7 +90,7 @@ def register_candidate(root: Path, run: Run, model_id: str, margin: float, *, ma
         if not may_promote:
             registry.tag(version, {DECISION_TAG: NOT_CONSIDERED}, f"{NOT_CONSIDERED}: scored by hand")
             return f"{version}, by hand: pipeline champion {version.number} would make it the champion"
-        decision = _decision(Sides(root, store), row, champion, margin)
+        decision = _decision(Subjects(root, store), row, champion, margin)
         run.tags({"registered": str(version), **decision.tags})
         registry.tag(version, decision.tags, f"{decision.tags[DECISION_TAG]}: {decision.why}")
         if decision.promoted:
@@ -104,7 +104,7 @@ def _finish(registry: Registry, version: Version) -> None:
         registry.promote(version)
 
 
-def _decision(sides: Sides, row: RunRow, champion: Version | None, margin: float) -> Decision:
+def _decision(sides: Subjects, row: RunRow, champion: Version | None, margin: float) -> Decision:
     if champion is None:
         return Decision(True, "the first, there is no champion to compare it with")
     try:

@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME, compose_yaml, parse
+from pipeline.config.compose import CONFIG_NAME, compose_yaml, composed, initialized, parse, suggested_keys
 from pipeline.config.help import page
-from pipeline.config.overrides import job_section
+from pipeline.config.overrides import job_section, unswept
 from pipeline.config.schema import Config, DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
 from pipeline.runtime.places import Places, project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.exit_codes import MULTIRUN, explained
 from pipeline.system.files import read_yaml
-from pipeline.system.fork_server import end_with
+from pipeline.system.fork_server import die_with_parent
 from pipeline.system.locks import locked, locked_folder
-from pipeline.system.processes import Rank, require_processes, signals_as_failures
+from pipeline.system.processes import Rank, require_processes
+from pipeline.system.signals import signals_as_failures
 from pipeline.system.startup import settle
 
 CONFIG_CLASSES: dict[str, type[Any]] = {
@@ -114,13 +115,16 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from hydra_plugins._pipeline import register
+    from pipeline.config.plugins import registered_options
+
     overrides = sys.argv[1:]
     single = not any(word.startswith("-") for word in overrides)
     if rank := Rank.of(os.environ):
         if rank.by == "torchrun":
-            end_with(os.getppid(), signal.SIGTERM)
+            die_with_parent(os.getppid(), signal.SIGTERM)
         _require_one_training(name, rank, single)
-        if rank.number > 0:  # the first process has Hydra's folder; this one leaves nothing
+        if rank.rank > 0:  # the first process has Hydra's folder; this one leaves nothing
             record = parse(compose_yaml(root / "conf", overrides))
             check_record(name, record)
             cfg = validate(config_class, visible(record, name, config_class))
@@ -148,15 +152,22 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
         raise ConfigError(f"{of_sweeps[0]}: without -m this is no sweep. Add -m, or leave {of_sweeps[0]} out")
     if single:  # a mistake leaves no output folder behind
         check_record(name, parse(compose_yaml(root / "conf", overrides)))
+    else:  # before Hydra calls what its settings name
+        with initialized(root / "conf"):
+            composed(unswept(overrides))
     sys.argv.append(f"hydra.job.name={name}")
-    hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
+    register()
+    with registered_options(), suggested_keys():
+        hydra.main(version_base="1.3", config_path=str(root / "conf"), config_name=CONFIG_NAME)(task)()
     if failures:
         raise failures[0]
 
 
 def _require_one_training(name: str, rank: Rank, single: bool) -> None:
     if name not in IN_PROCESSES:
-        raise ConfigError(f"{rank.by} started {rank.world} processes, but this stage is one process: start it without")
+        raise ConfigError(
+            f"{rank.by} started {rank.world_size} processes, but this stage is one process: start it without"
+        )
     if not single:
         raise ConfigError(
             f"{rank.by} starts the processes of one training. Leave out -m and the other switches, or leave out "
@@ -167,7 +178,7 @@ def _require_one_training(name: str, rank: Rank, single: bool) -> None:
 def check_record(name: str, record: Mapping[str, Any]) -> None:
     whole = validate(Config, record)
     if name == "train":
-        require_processes(whole.trainer, Rank.of(os.environ))
+        require_processes(whole.trainer.devices, whole.trainer.num_nodes, Rank.of(os.environ))
     if name == "train" and whole.trainer.accelerator == "cpu":  # what a GPU can do is known once torch is there
         from pipeline.training.devices import require_device
 
@@ -218,7 +229,7 @@ def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:
 
 def _stage_lock(stage: str) -> AbstractContextManager[None]:
     """Let no second process write the same outputs: `kill -9` of dvc leaves its stage running, and dvc forgets it."""
-    end_with(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
+    die_with_parent(os.getppid(), signal.SIGTERM)  # dvc; the run is then closed as KILLED
     return locked(
         Path(".pipeline/locks", stage),
         wait=False,
@@ -229,7 +240,7 @@ def _stage_lock(stage: str) -> AbstractContextManager[None]:
 
 def _output_lock(out: Path, rank: Rank | None) -> AbstractContextManager[None]:
     """The same for a folder that somebody named in two commands by hand; one training's processes share one."""
-    if rank and rank.number > 0:
+    if rank and rank.rank > 0:
         return nullcontext()
     return locked_folder(
         out,

@@ -1,13 +1,13 @@
 """A sweep from its command line to its summary: one parent run in MLflow, a child for each job.
 
-It is known by what it is a function of (command, settings, data, code), so the same command goes on with it.
+It is identified by what it is a function of (command, settings, data, code), so the same command goes on with it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -15,74 +15,99 @@ from rich.console import Console
 from pipeline.runtime.origin import WORDS_TAG
 from pipeline.sweeps.command_line import Command
 from pipeline.sweeps.jobs.cluster import slurm_jobs
-from pipeline.sweeps.jobs.launcher import PARENT
-from pipeline.sweeps.jobs.pool import SERVER, Server
-from pipeline.sweeps.parent import Parent, folder_of, wanted_parent
+from pipeline.sweeps.jobs.launcher import SWEEP, SweepContext
+from pipeline.sweeps.jobs.pool import ForkServer
+from pipeline.sweeps.parent import ParentRun, resumed_sweep, sweep_folder
 from pipeline.system.errors import PipelineError
 from pipeline.system.fork_server import TRAINING, import_available
-from pipeline.tracking import Store, later_signals
+from pipeline.system.signals import deferred_stop
+from pipeline.tracking import RunRow, Store
+
+
+def tracked_sweep(root: Path, overrides: Sequence[str], command: Command) -> AbstractContextManager[list[str]]:
+    """Gives the overrides for Hydra, which is to run inside the block. The parent run ends as the block does.
+
+    Raises:
+        ConfigError: the overrides contradict each other, or name a sweep that is not there.
+        PipelineError: some jobs failed; the others are done, and the summary is written.
+    """
+    return (_dry_run if command.cfg.dry_run else _tracked_run)(root, overrides, command)
 
 
 @contextmanager
-def tracked_sweep(root: Path, words: Sequence[str], command: Command) -> Iterator[list[str]]:
-    """Yield the overrides to give to Hydra; run it inside the block. The parent run ends as the block does.
+def _dry_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
+    """Only our launcher can print the jobs without starting them."""
+    command, _ = _resumed(Store(root), overrides, command)
+    folder = sweep_folder(command, None, root)
+    with _no_folder_without_jobs(folder, root):
+        kept = [override for override in command.overrides if not override.startswith("hydra.launcher.")]
+        yield [*kept, _varied(command), f"hydra.sweep.dir='{folder}'", "hydra/launcher=process"]
+
+
+@contextmanager
+def _tracked_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
+    with _fork_server(command) as server, ExitStack() as stack:
+        store = Store(root)
+        command, resumed = _resumed(store, overrides, command)
+        parent = ParentRun(store, command, resumed, stack)
+        stack.callback(SWEEP.reset, SWEEP.set(SweepContext(parent.open, server)))
+        stack.enter_context(_no_folder_without_jobs(parent.folder, root))
+        # Our launcher opens the run once it is certain that all jobs can run; others are given the run's id.
+        run_id = "" if command.by_processes else parent.open()
+        run = [f"sweep.parent={run_id}"] if run_id else []
+        study = parent.study.overrides() if parent.study else []
+        slurm = slurm_jobs(command.overrides, run_id) if command.by_slurm else nullcontext(list[str]())
+        with _summarized(parent), slurm as name:
+            yield [*command.overrides, *parent.overrides, *run, *study, _varied(command), *name]
+
+
+def _resumed(store: Store, overrides: Sequence[str], command: Command) -> tuple[Command, RunRow | None]:
+    """The command, with what the sweep that it resumes was begun with if it does not say that itself; and its run."""
+    resumed = resumed_sweep(store, command)
+    if resumed and not command.identifying_overrides:
+        command = Command.read(store.root / "conf", [*json.loads(resumed.tags[WORDS_TAG]), *overrides])
+    if command.search:
+        command.search.probe(store.root / "conf")
+    return command, resumed
+
+
+def _varied(command: Command) -> str:
+    return f"sweep.varied=[{','.join(command.keys)}]"
+
+
+@contextmanager
+def _summarized(parent: ParentRun) -> Iterator[None]:
+    """However the block ends, also by an interruption: what is done is worth a table.
 
     Raises:
-        ConfigError: the words contradict each other, or name a sweep that is not there.
-        PipelineError: some jobs failed; the others are done, and the summary is written.
+        PipelineError: some jobs failed.
     """
-    with _server(command):
-        yield from _tracked(root, list(words), command)
+    failure: Exception | None = None
+    failed_jobs = ""
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    finally:
+        if parent.run:
+            from pipeline.sweeps.report.summary import summarize  # draws; a dry run does without
 
-
-def _tracked(root: Path, words: Sequence[str], command: Command) -> Iterator[list[str]]:
-    store = Store(root)
-    asked = wanted_parent(store, command)
-    if asked and not command.own_words:
-        given = json.loads(asked.tags[WORDS_TAG])
-        command = Command.read(root / "conf", [*given, *words])
-    if command.search:
-        command.search.probe(root / "conf")
-    varied = f"sweep.varied=[{','.join(command.keys)}]"
-    if command.cfg.dry_run:
-        folder = folder_of(command, None, root)
-        with _no_folder_without_jobs(folder, root):
-            words = [word for word in command.words if not word.startswith("hydra.launcher.")]  # of another, perhaps
-            yield [*words, varied, f"hydra.sweep.dir='{folder}'", "hydra/launcher=process"]
-        return
-    with ExitStack() as stack:
-        parent = Parent(store, command, asked, stack)
-        token = PARENT.set(parent.begin)
-        stack.callback(PARENT.reset, token)
-        stack.enter_context(_no_folder_without_jobs(parent.folder, root))
-        # Our launcher begins once it knows that all jobs can run; others are handed the run's id.
-        begun_id = "" if command.by_processes else parent.begin()
-        begun = [f"sweep.parent={begun_id}"] if begun_id else []
-        search = parent.study.words() if parent.study else []
-        failure: Exception | None = None
-        failed = ""
-        try:
-            with slurm_jobs(command.words, begun_id) if command.by_slurm else nullcontext(list[str]()) as named:
-                yield [*command.words, *parent.words, *begun, *search, varied, *named]
-        except Exception as error:
-            failure = error
-        finally:  # also when it is interrupted: what is done is worth a table
-            if parent.run:
-                from pipeline.sweeps.report.summary import conclude  # draws; a dry run does without
-
-                console = Console(highlight=False)
-                log_keys = command.search.space.log_keys if command.search else []
-                with later_signals():  # one that has come already waits too
-                    failed = conclude(store, parent.run, command.base, command.keys, parent.folder, console, log_keys)
-        if failed:
-            raise PipelineError(failed) from failure
-        if failure:
-            raise failure
+            command = parent.command
+            console = Console(highlight=False)
+            log_keys = command.search.space.log_keys if command.search else []
+            with deferred_stop():  # a signal that has come already waits too
+                failed_jobs = summarize(
+                    parent.store, parent.run, command.config, command.keys, parent.folder, console, log_keys
+                )
+    if failed_jobs:
+        raise PipelineError(failed_jobs) from failure
+    if failure:
+        raise failure
 
 
 @contextmanager
 def _no_folder_without_jobs(folder: Path, root: Path) -> Iterator[None]:
-    """Hydra makes the folder and writes multirun.yaml before any job is checked: take it back if no job came of it."""
+    """Hydra makes the folder and writes multirun.yaml before any job is checked: remove it if no job came of it."""
     try:
         yield
     finally:
@@ -94,24 +119,22 @@ def _no_folder_without_jobs(folder: Path, root: Path) -> Iterator[None]:
                 made.rmdir()
 
 
-def _prepare() -> None:
+@contextmanager
+def _fork_server(command: Command) -> Iterator[ForkServer | None]:
+    """What our launcher's jobs are forked from: made before this process opens the store."""
+    if not command.by_processes:
+        yield None
+        return
+    server = ForkServer(_import_training)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _import_training() -> None:
     """What a training imports and loads on its way."""
     from pipeline.model import kernels
 
     import_available(*TRAINING)
     kernels.load()
-
-
-@contextmanager
-def _server(command: Command) -> Iterator[None]:
-    """What the process launcher forks its jobs from: made before this process opens the store."""
-    if not command.by_processes or command.cfg.dry_run:
-        yield
-        return
-    server = Server(_prepare)
-    token = SERVER.set(server)
-    try:
-        yield
-    finally:
-        SERVER.reset(token)
-        server.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.system.errors import PipelineError
-from pipeline.system.processes import Rank, leave_the_word_to_the_first
+from pipeline.system.processes import Rank, mute_errors_off_rank_zero
 from pipeline.system.resource_errors import shortage
 
 MULTIRUN = ({"-m"}, {"--multirun"})
@@ -28,11 +28,11 @@ def explained(stage: str, how_it_goes_on: str | None = None) -> Iterator[None]:
     """
     logging.getLogger("mlflow.store.db.utils").addFilter(_drop)
     rank = Rank.of(os.environ)
-    first = rank is None or rank.local == 0
+    first = rank is None or rank.local_rank == 0
     try:
         yield
     except PipelineError as error:
-        leave_the_word_to_the_first(rank)
+        mute_errors_off_rank_zero(rank)
         _fail(stage, shortage(error, stage) or str(error), error.exit_code)
     except KeyboardInterrupt:
         if first:

@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from pipeline.system.fork_server import FORK, NUMBER, Request, end_with
+from pipeline.system.fork_server import FORK, NUMBER, Request, die_with_parent
+from pipeline.system.signals import Handlers, give_back, take_over
 
 VARIABLE = "PIPELINE_WARM"
 SERVER = Path(__file__).with_name("fork_server.py")
@@ -58,25 +59,24 @@ def hand_over(module: str, arguments: Sequence[str]) -> None:
         connection.connect(where)
     except OSError:
         connection.close()
-        word = "no warm process yet: one is being made ready for the next commands"
+        message = "no warm process yet: one is being made ready for the next commands"
         if os.environ[VARIABLE] == "1":
             start(where)
         else:
-            word = f"no warm process for this environment in {os.environ[VARIABLE]}"
-        print(word, file=sys.stderr, flush=True)
+            message = f"no warm process for this environment in {os.environ[VARIABLE]}"
+        print(message, file=sys.stderr, flush=True)
         return
     with connection:
         forked = Forked(connection)
-        before = forward(forked)
+        handlers = forward_signals(forked)
         with suppress(BrokenPipeError, ConnectionResetError):  # it is ending
-            forked.ask(module, arguments, os.environ, files)
+            forked.request(module, arguments, os.environ, files)
         try:
-            if forked.begun():
-                end_as(forked.number())
+            if forked.has_started():
+                end_as(forked.receive())
         except OSError as error:
             sys.exit(f"the warm process could not fork: {error}. End it: pipeline warm --stop")
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    give_back(handlers)
     print("not in a warm process: it was ending", file=sys.stderr, flush=True)
 
 
@@ -99,18 +99,18 @@ def place(environment: Mapping[str, str]) -> str:
         OSError: it, or that of the packages, is not there.
     """
     packages = Path(sysconfig.get_path("purelib"))
-    most = [resource.getrlimit(getattr(resource, name))[1] for name in LIMITS]  # a fork could not have more
+    limits = [resource.getrlimit(getattr(resource, name))[1] for name in LIMITS]  # a fork could not have more
     key = [
         sys.prefix, os.path.realpath(sys.executable), sys.version, packages.stat().st_mtime_ns,
         hashlib.sha256(SERVER.read_bytes()).hexdigest(),
-        os.getpriority(os.PRIO_PROCESS, 0), most, sorted(read_at_import(environment).items()),
+        os.getpriority(os.PRIO_PROCESS, 0), limits, sorted(read_at_import(environment).items()),
     ]  # fmt: skip
     folder = Path(environment[VARIABLE])
     if environment[VARIABLE] == "1":
         folder = Path(environment.get("XDG_RUNTIME_DIR", "/tmp"), f"pipeline-warm-{os.getuid()}")
         folder.mkdir(0o700, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(f"{folder}: expected a folder of user {os.getuid()} alone (mode 700)")
     return str(folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16])
 
@@ -124,7 +124,7 @@ def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def start(where: str, *modules: str, idle_s: float = IDLE_S) -> int:
-    """Start a warm process at a socket, and return its process id. It says what it has to say in SOCKET.log.
+    """Start a warm process at a socket, and return its process id. Its output goes to SOCKET.log.
 
     modules: to be imported beside those that commands need.
     """
@@ -177,7 +177,7 @@ class Forked:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
 
-    def ask(
+    def request(
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[int, int],
         folder: Path | None = None,
     ) -> None:  # fmt: skip
@@ -197,45 +197,38 @@ class Forked:
         with suppress(OSError):  # it has ended
             self.connection.send(bytes([number]))
 
-    def number(self) -> int | None:
-        """The next one that is told: the process id, then the exit status; None: the warm process is gone."""
+    def receive(self) -> int | None:
+        """The next number: the process id, then the exit status; None: the warm process is gone."""
         try:
             data = self.connection.recv(NUMBER.size, socket.MSG_WAITALL)
-        except ConnectionResetError:  # before it had read what it was asked
+        except ConnectionResetError:  # before it had read the request
             return None
         return NUMBER.unpack(data)[0] if len(data) == NUMBER.size else None
 
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether there is a fork; its exit status, negative for a signal, is the next number.
 
         Raises:
             OSError: it could not fork, for want of memory or processes.
         """
-        pid = self.number()
-        if pid == -1 and (reason := self.number()):
+        pid = self.receive()
+        if pid == -1 and (reason := self.receive()):
             raise OSError(reason, os.strerror(reason))
         return pid is not None
 
 
-def forward(forked: Forked) -> dict[int, Any]:
-    """What this process is told by signals, to the fork; and the death of dvc, which a stage ends with.
-
-    Returns the handlers of before.
-    """
+def forward_signals(forked: Forked) -> Handlers:
+    """To the fork; and the death of dvc, which a stage ends with. Returns the handlers of before."""
 
     def pause(_: int, frame: FrameType | None) -> None:
         forked.signal(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         forked.signal(signal.SIGCONT)
 
-    heard = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
-    before: dict[int, Any] = {
-        number: signal.signal(number, lambda number, _: forked.signal(number)) for number in heard
-    }
-    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, pause)
+    handlers = take_over(lambda number, _: forked.signal(number), FORWARDED)
     if "DVC_STAGE" in os.environ:
-        end_with(os.getppid(), signal.SIGTERM)
-    return before
+        die_with_parent(os.getppid(), signal.SIGTERM)
+    return handlers | take_over(pause, [signal.SIGTSTP])
 
 
 def end_as(status: int | None) -> NoReturn:

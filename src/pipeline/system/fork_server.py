@@ -1,12 +1,14 @@
 """The process that forks. Started by its path, it knows nothing of the project: no code of the project can be stale.
 
-    python -P fork_server.py SOCKET SECONDS MODULE…    serve a socket until nobody has asked for so many seconds
+    python -P fork_server.py SOCKET SECONDS MODULE…    serve a socket until no request has come for so many seconds
 
-The jobs of a sweep are forks of the same kind, of a fork of the sweep's own process (`pipeline.sweeps.jobs.pool`).
+The jobs of a sweep are forks of the same kind, of a fork of the sweep's own process (`pipeline.sweeps.jobs.worker`).
+As this file may import nothing of the project, what others need too is defined here: how a process is tied to its
+parent (`die_with_parent`), how it ends (`exit_at_once`, `exit_status`) and what commands import (`import_available`).
 
-What is asked comes over a connection of its own, as a `Request`. Then the client sends a byte for each signal that the
-fork shall get, and hears two whole numbers: the fork's process id and, at its end, its exit status (negative: the
-signal that killed it). When a client is gone, its fork gets SIGTERM. When this process is gone, all of them do.
+A `Request` comes over a connection of its own. Then the client sends a byte for each signal that the fork shall get,
+and receives two whole numbers: the fork's process id and, at its end, its exit status (negative: the signal that killed
+it). When a client is gone, its fork gets SIGTERM. When this process is gone, all of them do.
 """
 
 from __future__ import annotations
@@ -38,9 +40,9 @@ from typing import Any
 
 NUMBER = struct.Struct("i")
 MAX_FDS = 250  # that Linux passes in one message
-ASKED_WITHIN_S = 10.0  # or the client hangs
-GRACE_S = 20.0  # for a fork to end after SIGTERM, when all have to; then SIGKILL
-FORK = "PIPELINE_WARM_FORK"  # process id of a fork, in its environment: it asks no warm process in its turn
+REQUEST_WITHIN_S = 10.0  # or the client hangs
+KILL_AFTER_S = 20.0  # that a process has to end after SIGTERM; then it gets SIGKILL
+FORK = "PIPELINE_WARM_FORK"  # process id of a fork, in its environment: it uses no warm process in its turn
 TO_END = (signal.SIGTERM, signal.SIGCONT)  # one that is stopped would not hear the first
 TO_A_GROUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGSTOP, signal.SIGCONT)  # as a terminal sends them
 # What a training imports beside the project's own modules, some of it on its way. The next version of a package may not
@@ -87,7 +89,7 @@ class Request:
 
         Raises:
             EOFError, OSError, struct.error: the client has gone, or hangs.
-            ValueError, TypeError: it asks for something else.
+            ValueError, TypeError: it sent something else.
         """
         head, files, _, _ = socket.recv_fds(connection, NUMBER.size, MAX_FDS)
         try:
@@ -120,8 +122,8 @@ class Forks:
         self._ready = ready
 
     def start(self, connection: socket.socket) -> tuple[Request, list[int]] | None:
-        """Returns what to do, and the files for it, in the new process; None in this one."""
-        connection.settimeout(ASKED_WITHIN_S)
+        """Returns the request and its files in the new process; None in this one."""
+        connection.settimeout(REQUEST_WITHIN_S)
         try:
             request, files = Request.receive(connection)
         except (EOFError, OSError, struct.error, ValueError, TypeError):  # the client has gone, hangs, or is another's
@@ -132,21 +134,21 @@ class Forks:
         try:
             pid = os.fork()
         except OSError as error:  # no memory, or no process left
-            _tell(connection, -1, error.errno or 0)
+            _send(connection, -1, error.errno or 0)
             connection.close()
         else:
             if pid == 0:
                 for client in (connection, *self.clients.values()):
                     client.close()
-                end_with(parent, signal.SIGTERM)
+                die_with_parent(parent, signal.SIGTERM)
                 return request, files
             self.clients[pid] = connection
             self._ready.register(connection, selectors.EVENT_READ, pid)
-            _tell(connection, pid)
+            _send(connection, pid)
         _close(files)
         return None
 
-    def pass_on(self, pid: int) -> None:
+    def forward(self, pid: int) -> None:
         """The signals that the client has sent, to the fork; SIGTERM if the client has gone."""
         try:
             signals = self.clients[pid].recv(64)
@@ -157,22 +159,22 @@ class Forks:
         for number in signals or TO_END:
             _signal(pid, number)
 
-    def tell_ends(self) -> None:
+    def report_exits(self) -> None:
         """To the clients of all forks that have ended."""
         for pid, status in _ended():
             if client := self.clients.pop(pid, None):
                 with suppress(KeyError):  # of one whose client had gone
                     self._ready.unregister(client)
-                _tell(client, status)
+                _send(client, status)
                 client.close()
 
     def end(self) -> None:
-        """SIGTERM for all, then SIGKILL. Their clients are told nothing but that this process is gone."""
-        for numbers, grace_s in ((TO_END, GRACE_S), ((signal.SIGKILL,), GRACE_S)):
+        """SIGTERM for all, then SIGKILL. Their clients see only that this process is gone."""
+        for numbers in (TO_END, (signal.SIGKILL,)):
             for pid in self.clients:
                 for number in numbers:
                     _signal(pid, number)
-            end_s = time.monotonic() + grace_s
+            end_s = time.monotonic() + KILL_AFTER_S
             while self.clients and time.monotonic() < end_s:
                 for pid, _ in _ended():
                     self.clients.pop(pid).close()
@@ -182,11 +184,11 @@ class Forks:
 def serve(
     listen: socket.socket, accept: Callable[[socket.socket], socket.socket], idle_s: float | None = None
 ) -> Request | None:
-    """Fork for each request until SIGTERM. Returns in each fork what it shall do, and None in this process at its end.
+    """Fork for each request until SIGTERM. Returns the request in each fork, and None in this process at its end.
 
     Args:
-        listen: readable when somebody asks, or when nobody can ask any more.
-        accept: gives the connection of the next request; raises EOFError when nobody can ask any more.
+        listen: readable when there is a request, or when there can be none any more.
+        accept: gives the connection of the next request; raises EOFError when there can be none any more.
         idle_s: after which it ends while no fork lives; None: never.
     """
     stopped: list[int] = []
@@ -205,27 +207,27 @@ def serve(
             events = ready.select(None if forks.clients else idle_s)
             if not events and not forks.clients:
                 break
-            forks.tell_ends()
+            forks.report_exits()
             for key, _ in events:
                 if key.fileobj is woken:
                     woken.recv(2**16)
                 elif key.fileobj is listen:
                     try:
-                        asked = forks.start(accept(listen))
+                        received = forks.start(accept(listen))
                     except EOFError:
                         stopped.append(signal.SIGTERM)
                         break
-                    if asked:
+                    if received:
                         signal.set_wakeup_fd(-1)
                         for kept in (listen, woken, wake, ready):
                             kept.close()
-                        _become(*asked)
+                        _become(*received)
                         for missed in stopped:  # signals before it was ready for them
                             signal.raise_signal(missed)
-                        return asked[0]
+                        return received[0]
                 elif key.data in forks.clients:
-                    forks.pass_on(key.data)
-        listen.close()  # who asks from now on is not kept waiting
+                    forks.forward(key.data)
+        listen.close()  # a client that comes now is not kept waiting
         forks.end()
     return None
 
@@ -247,12 +249,12 @@ def _ended() -> Iterator[tuple[int, int]]:
             yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
 
-def _tell(client: socket.socket, *numbers: int) -> None:
+def _send(client: socket.socket, *numbers: int) -> None:
     with suppress(OSError):  # it has gone
         client.sendall(b"".join(map(NUMBER.pack, numbers)))
 
 
-def end_with(parent: int, number: signal.Signals) -> None:
+def die_with_parent(parent: int, number: signal.Signals) -> None:
     """On Linux: get this signal when the process that started this one dies, however it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
@@ -260,7 +262,7 @@ def end_with(parent: int, number: signal.Signals) -> None:
             signal.raise_signal(number)
 
 
-def end_now(status: int) -> None:
+def exit_at_once(status: int) -> None:
     """What `atexit` shall call last: end this process instead of taking apart all modules, which takes 0.2 s.
 
     In a fork it takes 0.7 s, as it copies the memory that the fork shares. Returns if a stream cannot be written to the
@@ -281,7 +283,7 @@ def end_now(status: int) -> None:
 
 
 def _become(request: Request, files: Sequence[int]) -> None:
-    """Be, as far as can be seen, the process that was asked for; it has a session of its own."""
+    """Be, as far as can be seen, the requested process; it has a session of its own."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if number in request.ignored:
             signal.signal(number, signal.SIG_IGN)
@@ -368,7 +370,7 @@ def main() -> None:
     @atexit.register  # before what is imported below registers its own: it is called after that
     def end_at_once() -> None:
         if ended:
-            end_now(ended[0])
+            exit_at_once(ended[0])
 
     path, idle_s = sys.argv[1], float(sys.argv[2])
     if (bound := _bound(path)) is None:
@@ -393,7 +395,7 @@ def main() -> None:
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)
         ended.append(0)
     except SystemExit as end:
-        ended.append(status_of(end.code))
+        ended.append(exit_status(end.code))
         raise
     except KeyboardInterrupt:  # which `python -m` ends with by the signal, and a script with exit code 1
         sys.excepthook(*sys.exc_info())
@@ -412,7 +414,7 @@ def _interpret(request: Request, own_path: Sequence[str]) -> None:
     sys.orig_argv[:] = [sys.executable, "-m", request.module, *request.arguments]
 
 
-def status_of(code: object) -> int:
+def exit_status(code: object) -> int:
     """The exit status of `sys.exit(code)`."""
     if code is None:
         return 0

@@ -67,7 +67,7 @@ def load(command: str, *packages: str) -> None:
 
     new = [package for package in packages if PACKAGES[package][0] not in sys.modules]
     rank = Rank.of(os.environ)
-    if new and (rank is None or rank.local == 0):
+    if new and (rank is None or rank.local_rank == 0):
         names = new[0] if len(new) == 1 else f"{', '.join(new[:-1])} and {new[-1]}"
         print(f"{command}: loading {names}", file=sys.stderr, flush=True)
     for module in (module for package in packages for module in PACKAGES[package]):
@@ -104,6 +104,6 @@ def run(main: Callable[..., object], *arguments: str) -> None:
 def _end() -> None:
     gc.freeze()
     if _ended_well:
-        from pipeline.system.fork_server import end_now
+        from pipeline.system.fork_server import exit_at_once
 
-        end_now(0)
+        exit_at_once(0)

@@ -8,7 +8,6 @@ The only package that imports mlflow, and only once a store is used: importing i
 """
 
 from pipeline.system.locks import locked
-from pipeline.system.signals import later_signals
 from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import (
     DESCRIPTION_TAG,
@@ -38,7 +37,6 @@ __all__ = [
     "Store",
     "as_text",
     "dvc_tags",
-    "later_signals",
     "leaderboard_url",
     "locked",
     "model_requirements",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from pipeline.system import locks
 from pipeline.system.errors import PipelineError, ProcessLost
-from pipeline.system.signals import Interrupts, Uncut
+from pipeline.system.signals import DeferredSignals, SignalSafeProxy
 from pipeline.tracking.database import (
     DATABASE,
     RegisteredModel,
@@ -69,7 +69,7 @@ class Store:
     def client(self) -> MlflowClient:
         """MLflow's client for this store, which is made first if there is none."""
         ensure_database(self.root)
-        return cast("MlflowClient", Uncut(open_client(self.root)))
+        return cast("MlflowClient", SignalSafeProxy(open_client(self.root)))
 
     def experiment(self, name: str) -> str:
         """The id of the experiment, which is made if missing. What people edited in the UI stays as they left it.
@@ -224,14 +224,14 @@ class Store:
         """
         _ = self.client  # opened before this run is alive: a moved project is followed only while no run is
         self.reap()
-        with Interrupts() as interrupts, locks.alive(self.root) as token:
+        with DeferredSignals() as signals, locks.alive(self.root) as token:
             run = self._begin(experiment, name, resume, {**(tags or {}), LIVE_TAG: token})
             with followed(self.root, run.id, self.uri, server_from(server)):
                 try:
-                    with interrupts.allowed():
+                    with signals.interruptible():
                         yield run
                 except BaseException as error:
-                    ending = Ending.of(error, interrupts.caught)
+                    ending = Ending.of(error, signals.received)
                     self._end_after(run, error, ending)
                     if ending.exit_code is not None:
                         raise SystemExit(ending.exit_code) from error

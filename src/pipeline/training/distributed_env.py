@@ -1,4 +1,4 @@
-"""Several processes as Lightning and torch see them: who started them, who answers signals, when one is lost."""
+"""Several processes as Lightning and torch see them: who started them, who handles signals, when one is lost."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from pytorch_lightning.callbacks import Callback
 
 from pipeline.system.errors import ProcessLost
 from pipeline.system.processes import Rank
+from pipeline.system.signals import give_back
 
 
-def environment(rank: Rank | None) -> ClusterEnvironment:
+def cluster_environment(rank: Rank | None) -> ClusterEnvironment:
     """Chosen here, since Lightning would take any process in a SLURM job for one that srun started."""
     if rank is None:
         return LightningEnvironment()
     return TorchElasticEnvironment() if rank.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
 
 
-class OwnSignals(Callback):
-    """Keeps the answers to signals as they are without Lightning.
+class KeepSignalHandlers(Callback):
+    """Has signals handled as they are without Lightning.
 
     Lightning 2.6 answers SIGTERM with a broadcast of its own amid the training's: under torchrun all processes then
     wait for each other until they are killed, and the run stays RUNNING.
@@ -39,19 +40,18 @@ class OwnSignals(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number, handler in self.handlers.items():
-                signal.signal(number, handler)
+            give_back(self.handlers)
 
 
 @contextmanager
-def others_alive(count: int) -> Iterator[None]:
-    """Raise ProcessLost instead of what torch says when one of `count` processes is gone."""
+def explain_lost_process(world_size: int) -> Iterator[None]:
+    """Raise ProcessLost instead of what torch says when one of `world_size` processes is gone."""
     try:
         yield
     except BaseException as error:
-        if count > 1 and (lost := _lost_connection(error)):
+        if world_size > 1 and (lost := _lost_connection(error)):
             raise ProcessLost(
-                f"another of the {count} processes of this training has ended, so this one cannot go on: "
+                f"another of the {world_size} processes of this training has ended, so this one cannot go on: "
                 f"{_first_sentence(lost)}. The reason is what that process said, or what is said of it"
             ) from error
         raise

@@ -22,7 +22,7 @@ from pipeline.data.card import DataCard
 from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
-from pipeline.system.processes import Rank, world_size
+from pipeline.system.processes import Rank
 from pipeline.training.checkpoints import (
     BEST,
     LAST,
@@ -33,7 +33,7 @@ from pipeline.training.checkpoints import (
 )
 from pipeline.training.data_module import DataModule
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
-from pipeline.training.distributed_env import OwnSignals, environment, others_alive
+from pipeline.training.distributed_env import KeepSignalHandlers, cluster_environment, explain_lost_process
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
 from pipeline.training.objectives import direction
 from pipeline.training.progress import EpochProgress
@@ -92,7 +92,7 @@ def fit(
         if isinstance(cfg.optimizer, KerasRMSpropConfig) and accelerator(cfg.trainer) == "cpu":
             kernels.load()  # 0.15 s that are none of the training's
         start_s = time.perf_counter()
-        with others_alive(world_size(cfg.trainer)):
+        with explain_lost_process(cfg.trainer.devices * cfg.trainer.num_nodes):
             trainer.fit(module, datamodule=data, ckpt_path=next(candidates(work), None), weights_only=True)
         fit_s = time.perf_counter() - start_s
     kept_epoch = _restore_kept_epoch(network, cfg.trainer, module.history, work) if trainer.is_global_zero else 0
@@ -139,10 +139,10 @@ def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> 
         strategy=strategy(cfg),
         devices=cfg.devices,
         num_nodes=cfg.num_nodes,
-        plugins=[environment(Rank.of(os.environ)), AtomicCheckpointIO()],
+        plugins=[cluster_environment(Rank.of(os.environ)), AtomicCheckpointIO()],
         precision=cfg.precision,
         max_epochs=cfg.num_epochs,
-        callbacks=[OwnSignals(), *callbacks, *checkpoint_callbacks(cfg, work), *early_stopping(cfg)],
+        callbacks=[KeepSignalHandlers(), *callbacks, *checkpoint_callbacks(cfg, work), *early_stopping(cfg)],
         default_root_dir=work,
         logger=False,  # runs are tracked by pipeline.tracking, an epoch at a time
         enable_progress_bar=False,  # ours costs less and shows both metrics
@@ -155,7 +155,7 @@ def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> 
 
 
 def strategy(cfg: TrainerConfig) -> Strategy | str:
-    if world_size(cfg) == 1:
+    if cfg.devices * cfg.num_nodes == 1:
         return "auto"
     if cfg.strategy == "fsdp":
         return FSDPStrategy(state_dict_type="full")

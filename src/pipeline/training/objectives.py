@@ -8,11 +8,11 @@ from typing import Literal
 from pipeline.config.schema import SweepConfig, TrainerConfig
 
 
-def objectives(sweep: SweepConfig, trainer: TrainerConfig, known: Container[str]) -> tuple[str, ...]:
+def objectives(sweep: SweepConfig, trainer: TrainerConfig, available: Container[str]) -> tuple[str, ...]:
     """The metrics that are asked for; else the monitored one, or the training loss without a validation split."""
     if sweep.objectives:
         return sweep.objectives
-    return (trainer.monitor if trainer.monitor in known else "train/loss",)
+    return (trainer.monitor if trainer.monitor in available else "train/loss",)
 
 
 def direction(metric: str) -> Literal["min", "max"]:

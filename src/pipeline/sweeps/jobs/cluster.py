@@ -16,7 +16,7 @@ CANCELLED_WITHIN_S = 60  # SLURM's KillWait, after which it kills, is 30 s as a 
 
 
 @contextmanager
-def slurm_jobs(words: Sequence[str], run_id: str) -> Iterator[list[str]]:
+def slurm_jobs(overrides: Sequence[str], run_id: str) -> Iterator[list[str]]:
     """The overrides that give the sweep's SLURM jobs their name.
 
     submitit leaves its jobs alone, whatever happens to it. So if the block is interrupted, its jobs are cancelled; if
@@ -30,8 +30,8 @@ def slurm_jobs(words: Sequence[str], run_id: str) -> Iterator[list[str]]:
         raise ConfigError(
             "hydra/launcher=submitit_slurm: there is no sbatch on this machine; `-m` alone uses its own cores"
         )
-    name = f"{values_of(words).get('hydra.launcher.name', 'train')}-{run_id[:8]}"
-    if left := _queued(name):
+    name = f"{values_of(overrides).get('hydra.launcher.name', 'train')}-{run_id[:8]}"
+    if left := _num_queued(name):
         raise PipelineError(
             f"{left} jobs of an earlier start of this sweep are in SLURM's queue: squeue --name={name}\n"
             f"Wait for them, or cancel them (scancel --name={name}), then start the same command again"
@@ -40,29 +40,33 @@ def slurm_jobs(words: Sequence[str], run_id: str) -> Iterator[list[str]]:
         try:
             yield [f"hydra.launcher.name={name}"]
         except Exception as error:
-            await_jobs(name)
+            await_jobs(name)  # which may be interrupted too
             if type(error).__module__.startswith("submitit."):
                 raise PipelineError(str(error)) from error
             raise
     except (KeyboardInterrupt, SystemExit):
-        _say("scancel", f"--name={name}")
-        deadline_s = time.monotonic() + CANCELLED_WITHIN_S
-        while _queued(name) and time.monotonic() < deadline_s:
-            time.sleep(POLL_S / 4)
+        _cancel(name)
         raise
 
 
 def await_jobs(name: str) -> None:
     """Until SLURM has no job of this name any more; at once where there is no SLURM."""
-    while shutil.which("squeue") and _queued(name):
+    while shutil.which("squeue") and _num_queued(name):
         time.sleep(POLL_S)
 
 
-def _queued(name: str) -> int:
+def _cancel(name: str) -> None:
+    _output_of("scancel", f"--name={name}")
+    deadline_s = time.monotonic() + CANCELLED_WITHIN_S
+    while _num_queued(name) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S / 4)
+
+
+def _num_queued(name: str) -> int:
     """How many jobs of this name wait or run; none where SLURM does not answer."""
-    return len(_say("squeue", "--noheader", "--array", "--format=%i", f"--name={name}").split())
+    return len(_output_of("squeue", "--noheader", "--array", "--format=%i", f"--name={name}").split())
 
 
-def _say(*command: str) -> str:
-    """What a command of SLURM answers. It is out of Ctrl-C's reach."""
+def _output_of(*command: str) -> str:
+    """Of a command of SLURM, which is out of Ctrl-C's reach."""
     return subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True).stdout

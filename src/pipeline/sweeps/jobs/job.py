@@ -17,7 +17,7 @@ from pipeline.system.errors import ConfigError
 from pipeline.system.files import read_json, write_json
 from pipeline.training.devices import require_device
 
-TASK, LOG = "job.json", "job.log"
+JOB_FILE, LOG_FILE = "job.json", "job.log"
 
 
 @dataclass(frozen=True)
@@ -27,59 +27,60 @@ class Job:
     stage: str
     key: str  # digest of what the result is a function of
     folder: Path
-    record: Mapping[str, Any]  # the whole resolved configuration; its `sweep.job` says which job this is
+    config: Mapping[str, Any]  # the whole resolved configuration; its `sweep.job` says which job this is
 
     @property
     def number(self) -> int:
-        return int(self.record["sweep"]["job"]["number"])
+        return int(self.config["sweep"]["job"]["number"])
 
     @property
     def label(self) -> str:
-        return str(self.record["sweep"]["job"]["label"]) or f"job {self.number}"
+        return str(self.config["sweep"]["job"]["label"]) or f"job {self.number}"
+
+    @property
+    def overrides(self) -> list[str]:
+        return list(self.config["sweep"]["job"]["words"])
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What is known of it before it starts."""
-        return {"key": self.key, **self.record["sweep"]["job"]}
+        """What is certain before it starts."""
+        return {"key": self.key, **self.config["sweep"]["job"]}
 
     def child_of(self, parent: str) -> Job:
-        """The same, once the sweep has a run."""
-        return replace(self, record={**self.record, "sweep": {**self.record["sweep"], "parent": parent}})
+        """The job once the sweep has a run."""
+        return replace(self, config={**self.config, "sweep": {**self.config["sweep"], "parent": parent}})
 
-    def freeze(self) -> None:
-        """Write it down for the process that runs it."""
+    def write(self) -> None:
+        """Into its folder, for the process that runs it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / TASK, {**vars(self), "folder": str(self.folder)})
+        write_json(self.folder / JOB_FILE, {**vars(self), "folder": str(self.folder)})
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        written = read_json(folder / TASK)
-        return cls(**{**written, "folder": Path(written["folder"])})
+        fields = read_json(folder / JOB_FILE)
+        return cls(**{**fields, "folder": Path(fields["folder"])})
 
 
-# ---------------------------------------------------------------- from a composed configuration to a job
-
-
-def composed_job(stage: str, number: int, words: Sequence[str], record: dict[str, Any], folder: Path) -> Job:
-    """The job, its key and its folder.
+def checked_job(stage: str, number: int, overrides: Sequence[str], config: dict[str, Any], folder: Path) -> Job:
+    """The job of a composed configuration, with its key and its folder.
 
     Raises:
         ConfigError: its configuration is wrong; the message says which job's.
     """
-    record["sweep"]["job"] = job_section(words, record["sweep"]["varied"] or (), number)
+    config["sweep"]["job"] = job_section(overrides, config["sweep"]["varied"] or (), number)
     try:
-        check_record(stage, record)
-        cfg = validate(TrainConfig, visible(record, stage, TrainConfig))
+        check_record(stage, config)
+        cfg = validate(TrainConfig, visible(config, stage, TrainConfig))
         require_device(cfg.trainer)
     except ConfigError as error:
-        label = record["sweep"]["job"]["label"]
+        label = config["sweep"]["job"]["label"]
         raise ConfigError(f"job {number} ({label}) cannot run, so none is started: {error}") from None
     root = project_root()
-    key = origin_of(cfg, Places(root, root, folder, record)).key
-    return Job(stage, key, _own_folder(folder, key), record)
+    key = origin_of(cfg, Places(root, root, folder, config)).key
+    return Job(stage, key, _unused_folder(folder, key), config)
 
 
-def _own_folder(folder: Path, key: str) -> Path:
+def _unused_folder(folder: Path, key: str) -> Path:
     """A folder that another configuration's job has not used: a sweep may go on with other values."""
-    taken = folder / "job.json"
-    return folder if not taken.exists() or Job.read(folder).key == key else folder.with_name(f"{folder.name}-{key[:8]}")
+    file = folder / JOB_FILE
+    return folder.with_name(f"{folder.name}-{key[:8]}") if file.exists() and read_json(file)["key"] != key else folder

@@ -1,4 +1,4 @@
-"""What MLflow knows of a sweep's jobs: the one record of what is done, whichever launcher did it."""
+"""What MLflow has of a sweep's jobs: the one record of what is done, whichever launcher did it."""
 
 from __future__ import annotations
 
@@ -28,79 +28,79 @@ class FailedBefore(PipelineError):
     """A job failed in an earlier start of its sweep and is not to be run again."""
 
 
-def filed_jobs(store: Store, parent: str) -> dict[str, RunRow]:
+def job_runs(store: Store, parent: str) -> dict[str, RunRow]:
     """The newest run of each job, by the job's key. Runs whose process died are closed first."""
     store.reap()
     return {row.tags[JOB_TAG]: row for row in reversed(store.children(parent)) if JOB_TAG in row.tags}
 
 
-def wait_for_the_living(store: Store, parent: str, timeout_s: float) -> None:
-    """Until no job of an earlier start is alive: a sweep that was killed leaves its jobs some time to close."""
+def wait_until_ended(store: Store, parent: str, timeout_s: float) -> None:
+    """Until no job of an earlier start is running: a sweep that was killed leaves its jobs some time to close."""
     end_s = time.monotonic() + timeout_s
-    while any(row.status == "RUNNING" for row in filed_jobs(store, parent).values()) and time.monotonic() < end_s:
+    while any(row.status == "RUNNING" for row in job_runs(store, parent).values()) and time.monotonic() < end_s:
         time.sleep(POLL_S)
 
 
-def reason_of(row: RunRow) -> str:
+def failure_reason(row: RunRow) -> str:
     """Why it failed, in a line: an error of the store goes on with a page of SQL."""
     return row.tags.get(REASON_TAG, "").partition("\n")[0]
 
 
-def metrics_of(row: RunRow) -> dict[str, float]:
+def kept_metrics(row: RunRow) -> dict[str, float]:
     """Metrics by the names of objectives: those of the kept epoch are `val/loss`, not the last epoch's."""
     kept = {name: f"kept_{name.replace('/', '_')}" for name in row.metrics if "/" in name}
     return {name: row.metrics.get(kept.get(name, name), value) for name, value in row.metrics.items()}
 
 
-def values_of(row: RunRow, record: Mapping[str, Any]) -> float | tuple[float, ...]:
-    """The objectives' values of a finished job."""
-    metrics = metrics_of(row)
-    sweep, trainer = validate(SweepConfig, record["sweep"]), validate(TrainerConfig, record["trainer"])
-    found = tuple(metrics[name] for name in objectives(sweep, trainer, metrics))
-    return found if len(found) > 1 else found[0]
+def objective_values(row: RunRow, config: Mapping[str, Any]) -> float | tuple[float, ...]:
+    """Of a finished job."""
+    metrics = kept_metrics(row)
+    sweep, trainer = validate(SweepConfig, config["sweep"]), validate(TrainerConfig, config["trainer"])
+    values = tuple(metrics[name] for name in objectives(sweep, trainer, metrics))
+    return values if len(values) > 1 else values[0]
 
 
-def values_before(
-    row: RunRow | None, record: Mapping[str, Any], retry_failed: bool
+def earlier_values(
+    row: RunRow | None, config: Mapping[str, Any], retry_failed: bool
 ) -> float | tuple[float, ...] | None:
-    """What an earlier start of the same sweep found in a job; None if the job is to run.
+    """The values of a job in an earlier start of the same sweep; None if the job is to run.
 
     Raises:
         FailedBefore: it failed, and is not to be run again.
     """
     if row and row.status == "FINISHED":
-        return values_of(row, record)
+        return objective_values(row, config)
     if row and row.status == "FAILED" and not retry_failed:
-        reason = reason_of(row) or "no reason"
+        reason = failure_reason(row) or "no reason"
         raise FailedBefore(f"failed before ({reason}); sweep.retry_failed=true runs it again")
     return None
 
 
-def known_values(cfg: TrainConfig, places: Places) -> float | tuple[float, ...] | None:
+def values_of_earlier_job(cfg: TrainConfig, places: Places) -> float | tuple[float, ...] | None:
     """The same for a job that looks for itself, as it must where the launcher starts them all.
 
     A job that SLURM has put back into its queue has failed in MLflow's eyes, and runs again.
     """
     if cfg.sweep.parent is None:
         return None
-    row = filed_jobs(Store(places.root), cfg.sweep.parent).get(origin_of(cfg, places).key)
-    return values_before(row, places.resolved, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
+    row = job_runs(Store(places.root), cfg.sweep.parent).get(origin_of(cfg, places).key)
+    return earlier_values(row, places.resolved, cfg.sweep.retry_failed or "SLURM_RESTART_COUNT" in os.environ)
 
 
 def record_failure(store: Store, job: Job, reason: str) -> None:
-    """Make sure that a job which ended badly has a FAILED run: a killed process, or one told to end, cannot."""
-    sweep = validate(SweepConfig, job.record["sweep"])
+    """Make sure that a job which ended badly has a FAILED run: a process that was killed or ended cannot."""
+    sweep = validate(SweepConfig, job.config["sweep"])
     if sweep.parent is None:
         return
-    own = filed_jobs(store, sweep.parent).get(job.key)
-    if own and own.status == "FAILED":
+    row = job_runs(store, sweep.parent).get(job.key)
+    if row and row.status == "FAILED":
         return
-    tracking = validate(TrackingConfig, job.record["tracking"])
-    tags, resume = sweep_tags(sweep, job.key, job.folder), own.run_id if own else None
+    tracking = validate(TrackingConfig, job.config["tracking"])
+    tags, resume = sweep_tags(sweep, job.key, job.folder), row.run_id if row else None
     with (
         suppress(JobLost),
         store.run(tracking.experiment, job.label, resume=resume, tags=tags, server=tracking.server) as run,
     ):
-        if own is None:
-            run.params(flat(job.record))
+        if row is None:
+            run.params(flat(job.config))
         raise JobLost(reason)

@@ -1,4 +1,7 @@
-"""The pictures of a sweep. Each function returns a Figure; the same rows give the same PNG bytes."""
+"""The pictures of a sweep. Each function returns a Figure; the same rows give the same PNG bytes.
+
+Optuna's own pictures were tried: docs/decisions/0018-our-own-pictures-of-a-sweep.md.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median_low
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,24 +23,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline.config.overrides import short_names
 from pipeline.evaluation.figures import BLUE, GREY, INK, ORANGE
-from pipeline.sweeps.report.rows import SEED, Objective, Row, as_number, ranked, swept
-from pipeline.sweeps.report.wording import best_text, left_out, value_text
+from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, as_number, ranked, swept
+from pipeline.sweeps.report.table import best_text, left_out, value_text
 
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
-MIN_ROWS_FOR_IMPORTANCE = 4
-MAX_ROWS_FOR_IMPORTANCE = 300  # 2 s; 1000 would take 18 s
 POOR_TO_GOOD = LinearSegmentedColormap.from_list("poor to good", ["#dfe5ea", "#7fa9cf", BLUE, "#0b2f52"])
-
-
-def _scales(rows: Sequence[Row], log_keys: Collection[str]) -> dict[str, Scale]:
-    """Of each swept key; the seed is one only if nothing else was swept."""
-    keys = swept(rows) or [SEED]
-    return {key: Scale.of([row.values.get(key, MISSING) for row in rows], key in log_keys) for key in keys}
-
-
-# ---------------------------------------------------------------- figures
+MISSING = "not set"  # a key that some jobs do not have
 
 
 def parallel_coordinates(
@@ -48,27 +38,29 @@ def parallel_coordinates(
     Args:
         log_keys: swept keys that were sampled on a logarithmic scale, where their values do not show it.
     """
-    lines = _lines(rows, objectives)
+    groups = ranked(rows, objectives)
+    lines = _lines(groups, objectives)
     if not lines:
-        return _nothing(rows, objectives)
-    scales = _scales([line.row for line in lines], log_keys)
+        return _empty(rows, objectives)
+    scales = _scales([line.rows[0] for line in lines], log_keys)
     ends = [Scale.of_numbers([line.values[n] for line in lines]) for n in range(len(objectives))]
     every = [*scales.values(), *ends]
     figure = Figure(figsize=(max(6.8, 1.5 * len(every) + 1.4), 4.2), layout="constrained")
     axes = figure.subplots()
-    norm = (LogNorm if ends[0].kind == "log" else Normalize)(ends[0].low, ends[0].high)
     colors = POOR_TO_GOOD.reversed() if objectives[0].mode == "min" else POOR_TO_GOOD
     for line in reversed(lines):
-        places = [scale.place(line.row.values.get(key, MISSING)) for key, scale in scales.items()]
-        shares = [scale.share(place) for scale, place in zip(every, (*places, *line.values), strict=True)]
-        color, width = (ORANGE, 2.4) if line.best else (colors(norm(line.values[0])), 1.5 if len(lines) < 30 else 0.9)
+        places = [scale.place(line.rows[0].values.get(key, MISSING)) for key, scale in scales.items()]
+        shares = [float(scale.norm(place)) for scale, place in zip(every, (*places, *line.values), strict=True)]
+        color = ORANGE if line.best else colors(shares[len(scales)])
+        width = 2.4 if line.best else 1.5 if len(lines) < 30 else 0.9
         axes.plot(shares, color=color, linewidth=width, marker="o", markersize=3, solid_capstyle="round")
     names = [*short_names(list(scales)).values(), *(objective.name for objective in objectives)]
-    _upright(axes, names, every)
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, label=objectives[0].name, pad=0.03, fraction=0.04)
+    _draw_upright_axes(axes, names, every)
+    mappable = ScalarMappable(ends[0].norm, colors)
+    bar = figure.colorbar(mappable, ax=axes, label=objectives[0].name, pad=0.03, fraction=0.04)
     bar.outline.set_visible(False)
     ends[0].draw(bar.ax, "y")
-    _title(figure, rows, objectives)
+    _title(figure, groups, rows, objectives)
     return figure
 
 
@@ -78,57 +70,29 @@ def against_parameters(rows: Sequence[Row], objectives: Sequence[Objective], log
     Args:
         log_keys: as for `parallel_coordinates`.
     """
-    groups = [group for group in ranked(rows, objectives) if group.n]
+    groups = ranked(rows, objectives)
     if not groups:
-        return _nothing(rows, objectives)
+        return _empty(rows, objectives)
     counted = [row for group in groups for row in group.counted]
-    best = {line.row.own_id for line in _lines(rows, objectives) if line.best}
-    top = [row for group in groups if group.counted[0].own_id in best for row in group.counted]
+    best = [row for line in _lines(groups, objectives) if line.best for row in line.rows]
     scales = _scales(counted, log_keys)
     columns = min(3, len(scales))
     deep = -(-len(scales) // columns)  # rows of panels for one objective
     size = (max(5.6, 3.1 * columns), 2.6 * deep * len(objectives) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(deep * len(objectives), columns, squeeze=False).reshape(len(objectives), -1)
+    names = short_names(list(scales))
     for objective, strip in zip(objectives, panels, strict=True):
         for axes in strip[len(scales) :]:
             axes.axis("off")
         for n, (key, axes) in enumerate(zip(scales, strip, strict=False)):
-            _panel(axes, top, counted, key, scales[key], objective)
-            axes.set(xlabel=short_names(list(scales))[key], ylabel="" if n % columns else objective.name)
+            _draw_panel(axes, best, counted, key, scales[key], objective)
+            axes.set(xlabel=names[key], ylabel="" if n % columns else objective.name)
             axes.tick_params(labelleft=n % columns == 0)
     legends = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
-    found = {word: handle for legend in legends for handle, word in legend}
-    figure.legend(found.values(), found, loc="outside lower center", ncols=3, frameon=False)
-    _title(figure, rows, objectives)
-    return figure
-
-
-def importances(rows: Sequence[Row], objective: Objective, log_keys: Collection[str] = ()) -> Figure | None:
-    """The share of the objective's variance that each swept key explains, by optuna's fANOVA.
-
-    None for fewer than four finished jobs, fewer than two keys that vary, or an objective that is the same for all.
-    Of more than 300 jobs a random 300 are taken.
-    """
-    counted = [row for row in rows if row.score(objective) is not None]
-    if len(counted) > MAX_ROWS_FOR_IMPORTANCE:  # not every second one, which a grid may have given the same value
-        counted = random.Random(0).sample(counted, MAX_ROWS_FOR_IMPORTANCE)
-    keys = [key for key in swept(counted) if len({row.values.get(key, MISSING) for row in counted}) > 1]
-    num_scores = len({row.metrics[objective.name] for row in counted})
-    if len(counted) < MIN_ROWS_FOR_IMPORTANCE or len(keys) < 2 or num_scores < 2:
-        return None
-    scales = _scales(counted, log_keys)
-    shares = fanova(counted, objective, {key: scales[key] for key in keys})
-    ordered = sorted(shares, key=lambda key: (shares[key], key))
-    figure = Figure(figsize=(6.8, 0.42 * len(keys) + 1.5), layout="constrained")
-    axes = figure.subplots()
-    names = short_names(swept(rows))
-    bars = axes.barh([names[key] for key in ordered], [shares[key] for key in ordered], color=BLUE)
-    axes.bar_label(bars, [f"{shares[key]:.0%}" for key in ordered], padding=4, color=INK)
-    axes.set(xlim=(0, 1.08), xlabel=f"share of the variance of {objective.name} explained (fANOVA)")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_title(f"what mattered, as far as {len(counted)} jobs can tell", loc="left", fontsize=11)
-    _plain(axes)
+    handles = {text: handle for legend in legends for handle, text in legend}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
+    _title(figure, groups, rows, objectives)
     return figure
 
 
@@ -139,29 +103,34 @@ def importances(rows: Sequence[Row], objective: Objective, log_keys: Collection[
 class Line:
     """Of the parallel coordinates."""
 
-    row: Row  # any of its seeds: it has the values of the swept keys
+    rows: tuple[Row, ...]  # its seeds; each has the values of the swept keys
     values: tuple[float, ...]  # of the objectives, means over the seeds
     best: bool
 
 
-def _lines(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Line]:
+def _lines(groups: Sequence[Group], objectives: Sequence[Objective]) -> list[Line]:
     """Best first, those with all objectives; of nothing but seeds a line each and none the best: that would be luck."""
+    counted = [row for group in groups for row in group.counted]
     names = [objective.name for objective in objectives]
-    groups = [group for group in ranked(rows, objectives) if group.n]
-    if swept(rows):
-        whole = [(group, tuple(group.mean_of(name) for name in names)) for group in groups]
-        lines = [Line(g.counted[0], values, g.on_front or g is groups[0]) for g, values in whole]
+    if swept(counted):
+        means = [tuple(map(group.mean_of, names)) for group in groups]
+        lines = [Line(g.counted, values, g.on_front or g is groups[0]) for g, values in zip(groups, means, strict=True)]
     else:
-        counted = [row for group in groups for row in group.counted]
-        lines = [Line(row, tuple(row.metrics.get(name, math.nan) for name in names), False) for row in counted]
+        lines = [Line((row,), tuple(row.metrics.get(name, math.nan) for name in names), False) for row in counted]
     return [line for line in lines if all(map(math.isfinite, line.values))]
 
 
-def _upright(host: Axes, names: Sequence[str], scales: Sequence[Scale]) -> None:
+def _scales(rows: Sequence[Row], log_keys: Collection[str]) -> dict[str, Scale]:
+    """Of each swept key; the seed is one only if nothing else was swept."""
+    keys = swept(rows) or [SEED]
+    return {key: Scale.of([row.values.get(key, MISSING) for row in rows], key in log_keys) for key in keys}
+
+
+def _draw_upright_axes(host: Axes, names: Sequence[str], scales: Sequence[Scale]) -> None:
     """An axis for each name, side by side, over lines that are drawn in shares of the axes."""
     last = len(names) - 1
     host.set(xlim=(-0.05, last + 0.05), ylim=(0, 1), yticks=[])
-    host.set_xticks(range(len(names)), [_folded(name) for name in names])
+    host.set_xticks(range(len(names)), [_on_two_lines(name) for name in names])
     host.tick_params(axis="x", length=0, pad=6)
     host.spines[:].set_visible(False)
     for n, (name, scale) in enumerate(zip(names, scales, strict=True)):
@@ -175,16 +144,15 @@ def _upright(host: Axes, names: Sequence[str], scales: Sequence[Scale]) -> None:
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
-def _panel(
+def _draw_panel(
     axes: Axes, best: Sequence[Row], counted: Sequence[Row], key: str, scale: Scale, objective: Objective
 ) -> None:
     """One key: the jobs, the best among them, and means where jobs share a value."""
-    name = objective.name
-    shown = [row for row in counted if math.isfinite(row.metrics.get(name, math.nan))]
-    scores = np.array([row.metrics[name] for row in shown])
+    shown = [row for row in counted if math.isfinite(row.metrics.get(objective.name, math.nan))]
+    scores = np.array([row.metrics[objective.name] for row in shown])
     places = np.array([scale.place(row.values.get(key, MISSING)) for row in shown])
     shifts = np.array([(row.number * 0.618 % 1 - 0.5) * 0.3 for row in shown]) * (scale.kind == "category")
-    top = np.isin([row.own_id for row in shown], [row.own_id for row in best])
+    top = np.isin([row.unique_id for row in shown], [row.unique_id for row in best])
     x = places + shifts
     axes.plot(x[~top], scores[~top], "o", color=BLUE, markersize=4.5, markeredgewidth=0, alpha=0.45, label="a job")
     axes.plot(x[top], scores[top], "o", color=ORANGE, markersize=5, markeredgewidth=0, zorder=4)
@@ -195,46 +163,41 @@ def _panel(
         (drawn,) = axes.plot(distinct, means, color=INK, linewidth=0.8, linestyle=line, zorder=3)
         drawn.set(marker="_", markersize=16, label="mean at this value")
     scale.draw(axes, "x")
-    if scale.kind == "category" and sum(len(cut(text)) for _, text in scale.ticks) > 20:
+    if scale.kind == "category" and sum(len(shortened(text)) for _, text in scale.ticks) > 20:
         axes.tick_params(axis="x", rotation=30 if len(scale.ticks) < 7 else 90, rotation_mode="xtick")
     Scale.of_numbers(scores.tolist() or [0.0]).draw(axes, "y")
-    _plain(axes)
+    _draw_grid(axes)
 
 
-def _nothing(rows: Sequence[Row], objectives: Sequence[Objective]) -> Figure:
+def _empty(rows: Sequence[Row], objectives: Sequence[Objective]) -> Figure:
     figure = Figure(figsize=(6.8, 1.6), layout="constrained")
     axes = figure.subplots()
     axes.axis("off")
     axes.text(0, 0.5, f"no job finished with a finite {objectives[0].name}", fontsize=12, color=INK)
-    _title(figure, rows, objectives)
+    _title(figure, ranked(rows, objectives), rows, objectives)
     return figure
 
 
-def _title(figure: Figure, rows: Sequence[Row], objectives: Sequence[Objective]) -> None:
+def _title(figure: Figure, groups: Sequence[Group], rows: Sequence[Row], objectives: Sequence[Objective]) -> None:
     """What is orange, and what is not there."""
-    groups = [group for group in ranked(rows, objectives) if group.n]
-    said = []
+    lines = []
     if groups and swept(rows):
-        score = best_text(groups[0], [])
         front = sum(group.on_front for group in groups)
-        said.append(
-            f"orange: the Pareto front, {front} of {len(groups)}"
-            if front
-            else f"orange: best of {len(groups)}, {score}"
-        )
+        best = f"best of {len(groups)}, {best_text(groups[0], [])}"
+        lines.append(f"orange: {f'the Pareto front, {front} of {len(groups)}' if front else best}")
     elif groups:
-        said.append(best_text(groups[0], []))
+        lines.append(best_text(groups[0], []))
     if out := left_out(rows, objectives[0]):
-        said.append(f"left out: {out}")
-    figure.suptitle("\n".join(said), x=0.01, ha="left", fontsize=11, color=INK)
+        lines.append(f"left out: {out}")
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=INK)
 
 
-def _folded(name: str) -> str:
-    """On two lines if long."""
+def _on_two_lines(name: str) -> str:
+    """If it is long."""
     return name if len(name) <= 12 else name.replace(".", ".\n", 1) if "." in name else name.replace("_", "_\n", 1)
 
 
-def _plain(axes: Axes) -> None:
+def _draw_grid(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -268,7 +231,7 @@ class Scale:
 
     @classmethod
     def of_numbers(cls, numbers: Sequence[float], log: bool = False) -> Scale:
-        """With a margin. Logarithmic if told so, for a geometric series such as 32, 64, 128, and for two decades.
+        """With a margin. Logarithmic if `log`, for a geometric series such as 32, 64, 128, and for two decades.
 
         Even samples of 0..1 also span two decades, so half of the numbers must crowd at the low end.
         """
@@ -284,11 +247,10 @@ class Scale:
         """In the coordinates of the axis."""
         return float([name for _, name in self.ticks].index(text) if self.kind == "category" else text)
 
-    def share(self, value: float) -> float:
-        """0 at the low end, 1 at the high one."""
-        if self.kind == "log":
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+    @property
+    def norm(self) -> Normalize:
+        """To 0 at the low end, 1 at the high one."""
+        return (LogNorm if self.kind == "log" else Normalize)(self.low, self.high)
 
     def draw(self, axes: Axes, letter: Literal["x", "y"]) -> None:
         axis = axes.xaxis if letter == "x" else axes.yaxis
@@ -296,7 +258,7 @@ class Scale:
         axes.set(**{f"{letter}lim": (self.low, self.high)})
         if self.ticks:
             shown = self.ticks[:: -(-len(self.ticks) // MAX_CATEGORIES)]
-            axis.set_ticks([place for place, _ in shown], [cut(name) for _, name in shown])
+            axis.set_ticks([place for place, _ in shown], [shortened(name) for _, name in shown])
             axis.set_ticks([], minor=True)
         elif self.kind == "linear":
             axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -309,7 +271,7 @@ class Scale:
     def _named(self, names: dict[float | None, str]) -> Scale:
         """With ticks at the values, if they are few and not too close."""
         ticks = sorted((number, name) for number, name in names.items() if number is not None)
-        shares = [self.share(number) for number, _ in ticks]
+        shares = [self.norm(number) for number, _ in ticks]
         clear = all(b - a > 0.1 for a, b in pairwise(shares))
         return replace(self, ticks=tuple(ticks)) if clear and len(ticks) <= MAX_TICKS else self
 
@@ -323,7 +285,7 @@ def _geometric(numbers: Sequence[float]) -> bool:
     return bool(ratios.min() > 1.9 and ratios.max() / ratios.min() < 1.15)
 
 
-def cut(name: str) -> str:
+def shortened(name: str) -> str:
     """A name, shortened in the middle: names that begin alike differ at their ends."""
     half = (MAX_NAME - 1) // 2
     return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[-half:]}"
@@ -332,42 +294,63 @@ def cut(name: str) -> str:
 # ---------------------------------------------------------------- how much of the spread each swept key explains
 
 
+MIN_ROWS_FOR_IMPORTANCE = 4
+MAX_ROWS_FOR_IMPORTANCE = 300  # 2 s; 1000 would take 18 s
 MAX_CATEGORIES_FOR_IMPORTANCE = 6  # fANOVA takes 2**categories steps: 10 cost 2 s, 35 did not end in ten minutes
-MISSING = "not set"  # a key that some jobs do not have
+
+
+def importances(rows: Sequence[Row], objective: Objective, log_keys: Collection[str] = ()) -> Figure | None:
+    """The share of the objective's variance that each swept key explains, by optuna's fANOVA.
+
+    None for fewer than four finished jobs, fewer than two keys that vary, or an objective that is the same for all.
+    Of more than 300 jobs a random 300 are taken.
+    """
+    counted = [row for row in rows if row.score(objective) is not None]
+    if len(counted) > MAX_ROWS_FOR_IMPORTANCE:  # not every second one, which a grid may have given the same value
+        counted = random.Random(0).sample(counted, MAX_ROWS_FOR_IMPORTANCE)
+    keys = [key for key in swept(counted) if len({row.values.get(key, MISSING) for row in counted}) > 1]
+    num_scores = len({row.metrics[objective.name] for row in counted})
+    if len(counted) < MIN_ROWS_FOR_IMPORTANCE or len(keys) < 2 or num_scores < 2:
+        return None
+    scales = _scales(counted, log_keys)
+    shares = fanova(counted, objective, {key: scales[key] for key in keys})
+    ordered = sorted(shares, key=lambda key: (shares[key], key))
+    figure = Figure(figsize=(6.8, 0.42 * len(keys) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    names = short_names(swept(rows))
+    bars = axes.barh([names[key] for key in ordered], [shares[key] for key in ordered], color=BLUE)
+    axes.bar_label(bars, [f"{shares[key]:.0%}" for key in ordered], padding=4, color=INK)
+    axes.set(xlim=(0, 1.08), xlabel=f"share of the variance of {objective.name} explained (fANOVA)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_title(f"what mattered, as far as {len(counted)} jobs can tell", loc="left", fontsize=11)
+    _draw_grid(axes)
+    return figure
 
 
 def fanova(rows: Sequence[Row], objective: Objective, scales: dict[str, Scale]) -> dict[str, float]:
     import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    chosen = {
-        key: _distribution([row.values.get(key, MISSING) for row in rows], scale) for key, scale in scales.items()
-    }
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce a study that nobody asked for
-    try:
+    from pipeline.sweeps.search.options import quiet
+
+    distributions: dict[str, BaseDistribution] = {}
+    columns: dict[str, Sequence[str | float]] = {}
+    for key, scale in scales.items():
+        texts, log = [row.values.get(key, MISSING) for row in rows], scale.kind == "log"
+        places = [scale.place(text) for text in texts]
+        few_categories = scale.kind == "category" and len(scale.ticks) <= MAX_CATEGORIES_FOR_IMPORTANCE
+        columns[key] = texts if few_categories else places  # places of many, which the forest can split as well
+        if few_categories:
+            distributions[key] = CategoricalDistribution(sorted(set(texts)))
+        elif all(place.is_integer() for place in places):
+            distributions[key] = IntDistribution(int(min(places)), int(max(places)), log=log)
+        else:
+            distributions[key] = FloatDistribution(min(places), max(places), log=log)
+    with quiet():
         study = optuna.create_study(direction="minimize" if objective.mode == "min" else "maximize")
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    for row in rows:
-        texts = {key: row.values.get(key, MISSING) for key in scales}
-        params = {k: text if _is_choice(scales[k]) else scales[k].place(text) for k, text in texts.items()}
+    for n, row in enumerate(rows):
+        params = {key: values[n] for key, values in columns.items()}
         value = row.metrics[objective.name]
-        study.add_trial(optuna.create_trial(params=params, distributions=chosen, value=value))
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-
-
-def _distribution(texts: Sequence[str], scale: Scale) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if _is_choice(scale):
-        return CategoricalDistribution(sorted(set(texts)))
-    numbers, log = [scale.place(text) for text in texts], scale.kind == "log"
-    if all(number.is_integer() for number in numbers):
-        return IntDistribution(int(min(numbers)), int(max(numbers)), log=log)
-    return FloatDistribution(min(numbers), max(numbers), log=log)
-
-
-def _is_choice(scale: Scale) -> bool:
-    """More categories than a few are told to fANOVA by their places, which the forest can split as well."""
-    return scale.kind == "category" and len(scale.ticks) <= MAX_CATEGORIES_FOR_IMPORTANCE

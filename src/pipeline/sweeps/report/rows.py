@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -24,12 +24,12 @@ class Row:
     metrics: dict[str, float]
     run_id: str  # "" without a run
     elapsed_s: float | None
-    words: tuple[str, ...]  # the overrides that repeat it
+    overrides: tuple[str, ...]  # that repeat it
     reason: str = ""  # why it failed
 
     @property
-    def own_id(self) -> str:
-        """Unlike its number, no other's: a sweep that went on with more values has counted anew."""
+    def unique_id(self) -> str:
+        """Unlike its number, which a sweep that went on with more values has given twice."""
         return self.run_id or f"number {self.number}"
 
     def score(self, objective: Objective) -> float | None:
@@ -52,7 +52,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Group:
-    """A configuration: the jobs that differ in the seed alone."""
+    """A configuration: the jobs that differ in the seed alone, at least one with a score."""
 
     values: dict[str, str]  # of the swept keys without the seed
     rows: tuple[Row, ...]  # by number, also those that count for nothing
@@ -79,18 +79,12 @@ class Group:
 
     @property
     def mean(self) -> float:
-        """NaN if no job counts."""
         return self.mean_of(self.objective.name)
 
     @cached_property
     def sd(self) -> float | None:
         """Of the seeds, with n - 1; None for fewer than two."""
         return statistics.stdev(self.scores) if self.n > 1 else None
-
-    @property
-    def best(self) -> Row:
-        """The luckiest seed: for show, never for ranking. Needs n > 0."""
-        return min(self.counted, key=lambda row: (self.objective.cost(row.metrics[self.objective.name]), row.number))
 
     def mean_of(self, metric: str) -> float:
         """Of any metric over the jobs that count and have it finite; NaN if none does."""
@@ -99,31 +93,18 @@ class Group:
 
 
 def ranked(rows: Iterable[Row], objectives: Sequence[Objective]) -> list[Group]:
-    """All configurations, best first; those without a score last; ties by number.
+    """The configurations with a score, best first; ties by number.
 
     With one objective they are ranked by its mean over seeds. With two, those that no other dominates come first;
     among them, and after them, the first objective decides. One that lacks seeds which others have comes after the
     others: the seeds that failed may have been the bad ones.
     """
-    groups = _grouped(rows, objectives[0])
+    groups = [group for group in _grouped(rows, objectives[0]) if group.n]
     num_seeds = max((group.n for group in groups), default=0)
     costs = [tuple(objective.cost(group.mean_of(objective.name)) for objective in objectives) for group in groups]
     front = _front(costs) if len(objectives) > 1 else [False] * len(groups)
-    groups = [
-        Group(group.values, group.rows, group.objective, num_seeds, on_front)
-        for group, on_front in zip(groups, front, strict=True)
-    ]
+    groups = [replace(group, num_seeds=num_seeds, on_front=on) for group, on in zip(groups, front, strict=True)]
     return sorted(groups, key=_rank)
-
-
-def pareto(rows: Iterable[Row], objectives: Sequence[Objective]) -> list[Row]:
-    """The finished jobs that no other beats in one objective without losing in another, first objective first."""
-    whole = [row for row in rows if all(row.score(objective) is not None for objective in objectives)]
-    costs = [tuple(objective.cost(row.metrics[objective.name]) for objective in objectives) for row in whole]
-    chosen = [
-        (cost, row.number, row) for cost, row, on_front in zip(costs, whole, _front(costs), strict=True) if on_front
-    ]
-    return [row for _, _, row in sorted(chosen, key=lambda one: one[:2])]
 
 
 def p_value(one: Group, other: Group) -> float | None:
@@ -152,13 +133,18 @@ def verdict(best: Group, second: Group) -> str:
     p = p_value(best, second)
     if p is None:
         return f"No seed makes a difference in either, so chance cannot be judged ({counts})."
-    said = "is better than" if p < SIGNIFICANT else "cannot be told apart from"
-    return f"The best {said} the second ({f'p = {p:.2g}' if p >= 1e-4 else 'p < 0.0001'}, {counts})."
+    relation = "is better than" if p < SIGNIFICANT else "cannot be told apart from"
+    return f"The best {relation} the second ({f'p = {p:.2g}' if p >= 1e-4 else 'p < 0.0001'}, {counts})."
+
+
+def all_keys(rows: Iterable[Row]) -> list[str]:
+    """The swept keys, in the order of the command line."""
+    return list(dict.fromkeys(key for row in rows for key in row.values))
 
 
 def swept(rows: Iterable[Row]) -> list[str]:
-    """The swept keys without the seed, in the order of the command line."""
-    return list(dict.fromkeys(key for row in rows for key in row.values if key != SEED))
+    """The swept keys without the seed."""
+    return [key for key in all_keys(rows) if key != SEED]
 
 
 def as_number(text: str) -> float | None:
@@ -172,18 +158,18 @@ def as_number(text: str) -> float | None:
 
 def _grouped(rows: Iterable[Row], objective: Objective) -> list[Group]:
     """By the values without the seed; without a swept seed each job is for itself, also a repeated one."""
-    found: dict[object, list[Row]] = {}
+    members: dict[object, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.number):
         others = tuple(sorted(item for item in row.values.items() if item[0] != SEED))
-        found.setdefault(others if SEED in row.values else row.own_id, []).append(row)
+        members.setdefault(others if SEED in row.values else row.unique_id, []).append(row)
     return [
-        Group({k: v for k, v in same[0].values.items() if k != SEED}, tuple(same), objective) for same in found.values()
+        Group({k: v for k, v in jobs[0].values.items() if k != SEED}, tuple(jobs), objective)
+        for jobs in members.values()
     ]
 
 
-def _rank(group: Group) -> tuple[bool, bool, bool, float, int]:
-    cost = group.objective.cost(group.mean) if group.n else 0.0  # NaN has no place in an order
-    return group.n == 0, not group.complete, not group.on_front, cost, group.rows[0].number
+def _rank(group: Group) -> tuple[bool, bool, float, int]:
+    return not group.complete, not group.on_front, group.objective.cost(group.mean), group.rows[0].number
 
 
 def _front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
@@ -192,9 +178,4 @@ def _front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
     def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
         return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
-    whole = [not any(map(math.isnan, cost)) for cost in costs]
-    rivals = {cost for cost, is_whole in zip(costs, whole, strict=True) if is_whole}
-    return [
-        is_whole and not any(dominates(rival, cost) for rival in rivals)
-        for cost, is_whole in zip(costs, whole, strict=True)
-    ]
+    return [not any(map(math.isnan, cost)) and not any(dominates(other, cost) for other in costs) for cost in costs]

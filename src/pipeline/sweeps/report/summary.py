@@ -20,11 +20,10 @@ from pipeline.evaluation.figures import save
 from pipeline.model.portable import load_model
 from pipeline.runtime.origin import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG
 from pipeline.runtime.recording import record_model
-from pipeline.sweeps.jobs.records import filed_jobs, metrics_of, reason_of
+from pipeline.sweeps.jobs.records import failure_reason, job_runs, kept_metrics
 from pipeline.sweeps.report import figures
-from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, ranked
-from pipeline.sweeps.report.table import note, print_summary
-from pipeline.sweeps.report.wording import command_of
+from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, all_keys, ranked
+from pipeline.sweeps.report.table import command_of, note, print_summary
 from pipeline.system.files import atomic_file, read_json, write_json
 from pipeline.tracking import IDLE_TAG, MODEL_ID_TAG, Run, RunRow, Store
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG
@@ -32,16 +31,12 @@ from pipeline.training.objectives import direction, objectives
 
 
 def write_summary(
-    folder: Path,
-    sweep_id: str,
-    command: str,
-    rows: Sequence[Row],
-    objectives: Sequence[Objective],
+    folder: Path, sweep_id: str, command: str, rows: Sequence[Row], objectives: Sequence[Objective]
 ) -> None:
     """Write folder/summary.csv, a row a job, and folder/summary.json, which also has the best; each all or nothing."""
     rows = sorted(rows, key=lambda row: row.number)
     _write_csv(folder / "summary.csv", rows, objectives)
-    groups = [group for group in ranked(rows, objectives) if group.n]
+    groups = ranked(rows, objectives)
     value = {
         "sweep": sweep_id,
         "command": command,
@@ -55,7 +50,7 @@ def write_summary(
 
 
 def _write_csv(path: Path, rows: Sequence[Row], objectives: Sequence[Objective]) -> None:
-    keys = list(dict.fromkeys(key for row in rows for key in row.values))
+    keys = all_keys(rows)
     first = [objective.name for objective in objectives]
     metrics = [*first, *sorted({name for row in rows for name in row.metrics} - set(first))]
     with atomic_file(path) as new, open(new, "w", newline="", encoding="utf-8") as file:
@@ -65,8 +60,8 @@ def _write_csv(path: Path, rows: Sequence[Row], objectives: Sequence[Objective])
             values = [row.values.get(key, "") for key in keys]
             measured = [row.metrics.get(name, "") for name in metrics]
             elapsed_s = "" if row.elapsed_s is None else round(row.elapsed_s, 3)
-            words = shell_words(row.words)
-            writer.writerow([row.number, *values, row.status, *measured, elapsed_s, row.run_id, words])
+            overrides = shell_words(row.overrides)
+            writer.writerow([row.number, *values, row.status, *measured, elapsed_s, row.run_id, overrides])
 
 
 def _best_json(group: Group) -> dict[str, Any]:
@@ -83,7 +78,8 @@ def _best_json(group: Group) -> dict[str, Any]:
 
 def _row_json(row: Row) -> dict[str, Any]:
     metrics = {name: value if math.isfinite(value) else None for name, value in row.metrics.items()}
-    return {**asdict(row), "metrics": metrics}
+    value = asdict(row) | {"metrics": metrics}
+    return {"words" if name == "overrides" else name: entry for name, entry in value.items()}  # the file's key for them
 
 
 # ---------------------------------------------------------------- the end of a sweep
@@ -93,7 +89,7 @@ PLANNED = "planned.json"  # in the sweep's folder: the jobs, where they are know
 GROUPS = {"optimizer": "optimizer.name", "scheduler": "scheduler.name", "model": "model.name", "data": "data.name"}
 
 
-def conclude(
+def summarize(
     store: Store,
     run: Run,
     base: Mapping[str, Any],
@@ -143,14 +139,14 @@ def rows_of(store: Store, parent: str, keys: Sequence[str], folder: Path) -> lis
 
     A sweep may have gone on with other code, data or fixed settings; only those like its newest one are compared.
     """
-    runs = filed_jobs(store, parent)
+    runs = job_runs(store, parent)
     newest = max(runs.values(), key=lambda run: run.start_ms, default=None)
     rows = [_row(run, keys) for run in runs.values() if newest is not None and _comparable(run, newest, keys)]
     planned = read_json(folder / PLANNED) if (folder / PLANNED).exists() else []
     for job in planned:
         if job["key"] not in runs:
-            words = tuple(job["words"])
-            rows.append(Row(job["number"], job["label"], _swept(words, keys), "WAITING", {}, "", None, words))
+            overrides = tuple(job["words"])
+            rows.append(Row(job["number"], job["label"], _swept(overrides, keys), "WAITING", {}, "", None, overrides))
     return sorted(rows, key=lambda row: row.number)
 
 
@@ -168,28 +164,28 @@ def _fixed(run: RunRow, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _row(run: RunRow, keys: Sequence[str]) -> Row:
-    words = tuple(json.loads(run.tags[WORDS_TAG]))
+    overrides = tuple(json.loads(run.tags[WORDS_TAG]))
     elapsed_s = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000 - float(run.tags.get(IDLE_TAG, 0))
     return Row(
-        number=int(run.tags[NUMBER_TAG]), label=run.name, values=_swept(words, keys),
-        status="PRUNED" if PRUNED_TAG in run.tags else run.status, metrics=metrics_of(run), run_id=run.run_id,
-        elapsed_s=elapsed_s, words=words, reason=reason_of(run),
+        number=int(run.tags[NUMBER_TAG]), label=run.name, values=_swept(overrides, keys),
+        status="PRUNED" if PRUNED_TAG in run.tags else run.status, metrics=kept_metrics(run), run_id=run.run_id,
+        elapsed_s=elapsed_s, overrides=overrides, reason=failure_reason(run),
     )  # fmt: skip
 
 
-def _swept(words: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
-    values = values_of(words)
+def _swept(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    values = values_of(overrides)
     return {key: values[key] for key in keys if key in values}
 
 
 def goals_of(base: Mapping[str, Any], rows: Sequence[Row]) -> list[Objective]:
-    known = {name for row in rows for name in row.metrics}
+    available = {name for row in rows for name in row.metrics}
     sweep, trainer = validate(SweepConfig, base["sweep"]), validate(TrainerConfig, base["trainer"])
-    return [Objective(name, direction(name)) for name in objectives(sweep, trainer, known)]
+    return [Objective(name, direction(name)) for name in objectives(sweep, trainer, available)]
 
 
 def _figures(rows: Sequence[Row], goals: Sequence[Objective], log_keys: Sequence[str]) -> dict[str, Any]:
-    if not any(row.score(goals[0]) is not None for row in rows) or not any(row.values for row in rows):
+    if not ranked(rows, goals) or not all_keys(rows):
         return {}
     drawn = {
         "parallel_coordinates": figures.parallel_coordinates(rows, goals, log_keys),
@@ -216,12 +212,12 @@ def _record(
     }
     run = store.ended_run(run.id)  # counts of a sweep that went on are new points, not what a resumed run knows already
     run.metrics({"sweep/jobs": len(rows), **{f"sweep/{name.lower()}": count for name, count in counts.items()}})
-    best = next((group for group in ranked(rows, goals) if group.n), None)
-    if best:
+    if groups := ranked(rows, goals):
+        best = groups[0]
         run.metrics({f"best/{goals[0].name.replace('/', '_')}": best.mean})
         _record_model(store, best.counted[0].run_id, server)
         run.tags({"sweep.best_run_id": best.counted[0].run_id, **{f"best.{k}": v for k, v in best.values.items()}})
-    keys = list(dict.fromkeys(key for row in rows for key in row.values))
+    keys = all_keys(rows)
     columns: dict[str, list[Any]] = {"job": [row.number for row in rows]}
     columns |= {key: [row.values.get(key, "") for row in rows] for key in keys}
     columns |= {goal.name: [row.metrics.get(goal.name, float("nan")) for row in rows] for goal in goals}

@@ -1,1 +1,1 @@
-"""A search with Optuna: its options, its space, its trials, and when a trial is pruned."""
+"""A search with Optuna: its options, its space, its study, and when a trial is pruned."""

@@ -1,4 +1,4 @@
-"""Hydra's syntax for what to sweep, as Optuna's distributions, and sampled values as Hydra's words.
+"""Hydra's syntax for what to sweep, as Optuna's distributions, and sampled values as Hydra's overrides.
 
 optimizer.lr=tag(log,interval(1e-4,1e-1))    a float, uniform in its logarithm
 trainer.batch_size=int(interval(16,256))     an integer, both ends included
@@ -37,9 +37,9 @@ class Space:
         """Those drawn evenly on a logarithmic scale."""
         return [key.lstrip("+") for key, one in self.distributions.items() if getattr(one, "log", False)]
 
-    def words(self, values: Mapping[str, Any]) -> list[str]:
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The overrides of a trial."""
-        return [*self.fixed, *(f"{key}={word_of(value)}" for key, value in values.items())]
+        return [*self.fixed, *(f"{key}={hydra_text(value)}" for key, value in values.items())]
 
     def grid(self) -> dict[str, list[Any]]:
         """The values of each key.
@@ -78,7 +78,7 @@ class Space:
         return "interval" in self.texts[key]
 
 
-def read_space(words: Sequence[str], loader: Any) -> Space:
+def parse_space(overrides: Sequence[str], loader: Any) -> Space:
     """From the overrides of a multirun; a later one of a key replaces an earlier one.
 
     Args:
@@ -89,7 +89,7 @@ def read_space(words: Sequence[str], loader: Any) -> Space:
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     last = {override.get_key_element(): override for override in parsed if not override.is_hydra_override()}
     swept = {key: override for key, override in last.items() if override.is_sweep_override()}
     texts = {key: str(override.input_line).partition("=")[2] for key, override in swept.items()}
@@ -100,8 +100,8 @@ def read_space(words: Sequence[str], loader: Any) -> Space:
     )
 
 
-def word_of(value: Any) -> str:
-    """A value as Hydra reads it back, exactly. Texts are words already."""
+def hydra_text(value: Any) -> str:
+    """A value as Hydra reads it back, exactly. Texts are in Hydra's syntax already."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -120,7 +120,7 @@ def _distribution(key: str, text: str, override: Any) -> BaseDistribution:
             return _stepped(list(islice(sweep.range(), MAX_GRID + 1)), abs(sweep.step), log="log" in tags)
         if tags:
             raise ValueError("choices have no order, so a scale means nothing to them")
-        return CategoricalDistribution(list(map(word_of, override.sweep_iterator(Transformer.encode))))
+        return CategoricalDistribution(list(map(hydra_text, override.sweep_iterator(Transformer.encode))))
     except ValueError as error:
         raise ConfigError(f"{key}={text}: {error}") from None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.locks import locked
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import JournalFileOpenLock
 
 VARIABLE = "OPTUNA_STORAGE"  # Optuna's own name for it
 IN_ENVIRONMENT = f"env:{VARIABLE}"  # what a job's configuration says of a URL with a password
@@ -39,7 +41,7 @@ def place_of(given: str | None, folder: Path, root: Path) -> str:
     return wanted if is_url(wanted) else str(file)
 
 
-def refuse_a_password(given: str | None) -> None:
+def refuse_password(given: str | None) -> None:
     """Of what is typed or written in conf/: others see it in the process list, and it would be recorded."""
     if given and is_url(given) and urlsplit(given).password:
         raise ConfigError(
@@ -48,7 +50,7 @@ def refuse_a_password(given: str | None) -> None:
         )
 
 
-def handed_on(place: str) -> str:
+def storage_for_jobs(place: str) -> str:
     """How a job's configuration names it. A URL with a password goes by this process's environment."""
     if not is_url(place) or not urlsplit(place).password:
         return place
@@ -87,37 +89,30 @@ def open_storage(place: str) -> BaseStorage:
         raise PipelineError(f"the study's storage {shown_place(place)} cannot be opened: {error}") from None
 
 
-def _lock(place: str) -> Any:
+def _lock(place: str) -> JournalFileOpenLock:
     """The kernel's, which a killed process leaves at once. Optuna's own would make the others wait for 30 s."""
-    from optuna.storages.journal._file import BaseJournalFileLock
+    from optuna.storages.journal import JournalFileOpenLock
 
-    class KernelLock(BaseJournalFileLock):
+    class KernelLock(JournalFileOpenLock):
+        held = ExitStack()
+
         def acquire(self) -> bool:
-            self.file = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self.file, fcntl.LOCK_EX)
-            drop_half_a_line(Path(place))
+            self.held.enter_context(locked(Path(f"{place}.lock")))
+            drop_partial_line(Path(place))
             return True
 
         def release(self) -> None:
-            os.close(self.file)
+            self.held.close()
 
-    return KernelLock()
+    return KernelLock(place)
 
 
-def drop_half_a_line(journal: Path) -> None:
+def drop_partial_line(journal: Path) -> None:
     """What a full disk or a power cut left of a line; the next one would be appended to it, and never be read."""
-    if not journal.exists():
+    if not journal.exists() or not journal.stat().st_size:
         return
     with open(journal, "r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        place = end
-        while place:
-            start = max(0, place - 2**16)
-            file.seek(start)
-            newline = file.read(place - start).rfind(b"\n")
-            if newline >= 0:
-                place = start + newline + 1
-                break
-            place = start
-        if place < end:
-            file.truncate(place)
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""A search from any start to its last trial: an Optuna study whose trials are jobs of a sweep.
+"""A search from any start to its last trial: an Optuna study, by ask and tell, whose trials are jobs of a sweep.
 
 A study may end at any instant and go on later. What was running then is FAIL, and its values are tried again first, in
 the same folder, so that a training goes on from its checkpoint. Such trials do not count towards n_trials.
@@ -6,24 +6,28 @@ the same folder, so that a training goes on from its checkpoint. Such trials do 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.sweeps.search.options import FIRST_NUM_TRIALS, Search
-from pipeline.sweeps.search.pruning import PRUNED, PRUNER
-from pipeline.sweeps.search.samplers import build_pruner, build_sampler, quiet
+from pipeline.config.schema import TrainConfig
+from pipeline.sweeps.search.options import DEFAULT_NUM_TRIALS, Search, build_pruner, build_sampler, quiet
 from pipeline.sweeps.search.storage import open_storage
 from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import BaseStorage
 
-NUM_TRIALS = "num_trials"  # attribute of a study
-Ready = TypeVar("Ready")
+NUM_TRIALS, PRUNER = "num_trials", "pruner"  # attributes of a study; the second has the pruner's name and options
+# Attributes of a trial: the sweep's run, its job's number, the trial whose values it tries again, why it failed,
+# whether it was interrupted, and the epoch after which it was pruned.
+OWNER, JOB, RETRIED, ERROR, INTERRUPTED, PRUNED = "owner", "job", "again", "error", "interrupted", "pruned"
 
 
 @dataclass(frozen=True)
@@ -34,21 +38,13 @@ class Result:
     reason: str = ""
 
 
-Prepare = Callable[[int, list[str]], Ready]  # (number, overrides) to a job; ConfigError if it cannot be
-Run = Callable[[Iterator[Ready], int], Iterator[tuple[int, Result]]]  # jobs and how many to (number, result) of each
+Job = TypeVar("Job")
+MakeJob = Callable[[int, list[str]], Job]  # from number and overrides; ConfigError if it cannot be
+Launch = Callable[[Iterator[Job], int], Iterator[tuple[int, Result]]]  # jobs and how many to (number, result) of each
 
 
-@dataclass
-class Running:
-    """A trial whose jobs have been given out, and later trials of the same values, which end as it does."""
-
-    trial: FrozenTrial
-    twins: list[FrozenTrial] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
-
-
-class Study:
-    """The study of one sweep. At most one process goes on with it at a time: the one that writes the sweep's run."""
+class StudyRunner:
+    """Runs the trials of one sweep. At most one process does at a time: the one that writes the sweep's run."""
 
     def __init__(self, search: Search, name: str, place: str) -> None:
         """Open the study, or make it.
@@ -61,11 +57,18 @@ class Study:
             PipelineError: its storage cannot be opened.
         """
         self.search = search
-        self.running: dict[int, Running] = {}  # by trial
+        with quiet():
+            self._storage = open_storage(place)
+            self.study = _open_study(search, name, self._storage)
+        self.num_trials = search.capped(search.num_trials or self.study.user_attrs.get(NUM_TRIALS, DEFAULT_NUM_TRIALS))
+        self._running: dict[int, tuple[FrozenTrial, list[Result]]] = {}  # by the trial's job: its results so far
         self._failures_in_a_row = 0
-        self.trials = Trials(search, name, place)
-        before = self.trials.study.user_attrs.get(NUM_TRIALS, FIRST_NUM_TRIALS)
-        self.num_trials = search.capped(search.num_trials or before)
+
+    @property
+    def num_done(self) -> int:
+        """Trials that count: not those that wait, nor those that are tried again."""
+        retried = self._retried()
+        return sum(trial.number not in retried for trial in self._trials() if trial.state != TrialState.WAITING)
 
     def begin(self, owner: str) -> None:
         """Set right what an earlier start left behind.
@@ -74,200 +77,168 @@ class Study:
             owner: run id of the sweep. Nobody else writes that run now, so none of its trials is running.
         """
         self.owner = owner
-        self.trials.study.set_user_attr(NUM_TRIALS, self.num_trials)
-        self.trials.study.set_user_attr(PRUNER, [self.search.pruner, dict(self.search.pruner_options)])
-        self._none_is_running()
+        self.study.set_user_attr(NUM_TRIALS, self.num_trials)
+        self.study.set_user_attr(PRUNER, [self.search.pruner, dict(self.search.pruner_options)])
+        self._end_running()
 
     def retry_failed(self) -> None:
         """Try the values of failed trials again; they no longer count."""
-        replaced = self.trials.replaced()
-        for trial in self.trials.all(TrialState.FAIL):
-            if trial.number not in replaced:
-                self.trials.enqueue(trial)
+        retried = self._retried()
+        for trial in self._trials(TrialState.FAIL):
+            if trial.number not in retried:
+                self._enqueue_again(trial)
 
-    def run(self, prepare: Prepare[Ready], run: Run[Ready], fail_fast: bool) -> None:
-        """Try until all trials are done. However this ends, no trial stays RUNNING.
+    def run(self, make_job: MakeJob[Job], launch: Launch[Job]) -> None:
+        """Ask for trials and tell their results until all are done. However this ends, no trial stays RUNNING.
 
         Raises:
             PipelineError: too many trials failed in a row, or one with fail_fast.
         """
-        self.trials.prepare_sampler()
-        left = (self.num_trials - self.trials.num_done) * self.search.jobs_per_trial
-        if left <= 0:  # fewer are asked for than there are
+        search = self.search
+        self.study.pruner = build_pruner(search.pruner, search.pruner_options)
+        self.study.sampler = build_sampler(
+            search.sampler, search.sampler_options, search.seed, len(self._trials()), search.grid
+        )
+        num_jobs = (self.num_trials - self.num_done) * search.jobs_per_trial
+        if num_jobs <= 0:  # fewer are wanted than there are
             return
         try:
-            for number, result in run(self._jobs(prepare, fail_fast), left):
-                self._take(number, result, fail_fast)
+            for number, result in launch(self._jobs(make_job), num_jobs):
+                self._tell_result(number, result)
         finally:
-            self._none_is_running()
+            self._end_running()
 
-    def _none_is_running(self) -> None:
-        """Trials of other sweeps are left alone: in a database, several machines may share a study."""
-        for trial in self.trials.all(TrialState.RUNNING):
-            if trial.user_attrs.get(OWNER, self.owner) == self.owner:
-                self.trials.interrupted(trial)
+    # ---------------------------------------------------------------- ask
 
-    # ---------------------------------------------------------------- trials to jobs
-
-    def _jobs(self, prepare: Prepare[Ready], fail_fast: bool) -> Iterator[Ready]:
+    def _jobs(self, make_job: MakeJob[Job]) -> Iterator[Job]:
         """Asks for a trial only when somebody wants a job, so that each knows every result so far."""
-        while self.trials.num_done < self.num_trials:
-            trial = self._ask()
-            if trial is None:
+        while self.num_done < self.num_trials:
+            trial = self.ask()
+            if self._has_equal(trial):
                 continue
-            for number, words in self._work(trial):
+            self._running[trial.user_attrs[JOB]] = trial, []
+            for number, overrides in self._overrides_of_jobs(trial):
                 try:
-                    job = prepare(number, words)
+                    job = make_job(number, overrides)
                 except ConfigError as error:  # a combination that cannot be, of values that each can be
                     print(f"trial {trial.number} cannot run: {error}", flush=True)
-                    self._take(number, Result(reason=str(error)), fail_fast)
+                    self._tell_result(number, Result(reason=str(error)))
                 else:
                     yield job
 
-    def _ask(self) -> FrozenTrial | None:
-        """The next trial; None if its values were tried before, or are right now: that result is its own."""
-        trial = self.trials.ask(self.owner)
-        if same := self.trials.same(trial):
-            self.trials.tell(trial, same.state, same.values)
-            print(f"trial {trial.number} has the values of trial {same.number}, so it is not run", flush=True)
-            return None
-        for one in self.running.values():
-            if one.trial.params == trial.params:
-                one.twins.append(trial)
-                return None
-        self.running[trial.number] = Running(trial)
-        return trial
-
-    def _work(self, trial: FrozenTrial) -> Iterator[tuple[int, list[str]]]:
-        """Number and overrides of each job. A trial that is tried again has the jobs that it had before."""
-        # Reports cost a job the import of Optuna, so without a pruner it does not know where to.
-        reports = [] if self.search.pruner != "none" else ["sweep.storage=null"]
-        words = [*self.search.space.words(trial.params), f"sweep.trial={trial.number}", *reports]
-        for seed in range(self.search.jobs_per_trial):
-            number = trial.user_attrs[JOB] * self.search.jobs_per_trial + seed
-            yield number, [*words, f"seed={seed}"] if self.search.num_seeds else words
-
-    # ---------------------------------------------------------------- results to trials
-
-    def _take(self, number: int, result: Result, fail_fast: bool) -> None:
-        job = number // self.search.jobs_per_trial
-        one = next(one for one in self.running.values() if one.trial.user_attrs[JOB] == job)
-        one.results.append(result)
-        if len(one.results) < self.search.jobs_per_trial:
-            return
-        reason = next((result.reason for result in one.results if not result.values), None)
-        pruned = PRUNED in self.trials.one(one.trial.number).user_attrs
-        for trial in (one.trial, *one.twins):
-            if reason is not None:
-                self.trials.attribute(trial, ERROR, reason[:1000])
-                self.trials.tell(trial, TrialState.FAIL)
-            elif pruned:
-                self.trials.tell(trial, TrialState.PRUNED)
-            else:
-                means = map(fmean, zip(*(result.values for result in one.results), strict=True))
-                self.trials.tell(trial, TrialState.COMPLETE, list(means))
-        del self.running[one.trial.number]
-        self._count_failures(one.trial, reason, fail_fast)
-
-    def _count_failures(self, trial: FrozenTrial, reason: str | None, fail_fast: bool) -> None:
-        self._failures_in_a_row = 0 if reason is None else self._failures_in_a_row + 1
-        if reason is not None and fail_fast:
-            raise PipelineError(f"trial {trial.number} failed: {reason}")
-        if self._failures_in_a_row >= self.search.max_failures_in_a_row:
-            said = f"{self._failures_in_a_row} trials failed in a row, so the search ends here, the last with: {reason}"
-            print(f"{said}\nhydra.sweeper.max_failures_in_a_row allows more", flush=True)
-            raise PipelineError(said)  # the sweep's own error, which counts all failures, may take its place
-
-
-# ---------------------------------------------------------------- the trials of a search, as its study has them on disk
-
-
-# Attributes of a trial: the sweep's run, its job's number, which trial's values it tries again, what became of it.
-OWNER, JOB, AGAIN, INTERRUPTED, ERROR = "owner", "job", "again", "interrupted", "error"
-
-
-class Trials:
-    """An Optuna study as a search sees it."""
-
-    def __init__(self, search: Search, name: str, place: str) -> None:
-        self.search = search
-        self.study = _opened(search, name, place)
-        self._storage = self.study._storage
-
-    @property
-    def num_done(self) -> int:
-        """Trials that count: not those that wait, nor those that are tried again."""
-        replaced = self.replaced()
-        return sum(trial.number not in replaced for trial in self.all() if trial.state != TrialState.WAITING)
-
-    def all(self, *states: TrialState) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=states or None)
-
-    def one(self, number: int) -> FrozenTrial:
-        storage = self._storage
-        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
-
-    def same(self, trial: FrozenTrial) -> FrozenTrial | None:
-        """An earlier trial of the same values: it would end the same."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        return next((one for one in self.all(*states) if one.params == trial.params), None)
-
-    def replaced(self) -> set[int]:
-        """The trials whose values are, or need not be, tried again."""
-        trials = self.all()
-        again = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
-        return again | {trial.number for trial in trials if INTERRUPTED in trial.user_attrs}
-
-    def prepare_sampler(self) -> None:
-        """A new one that goes on after the trials so far."""
-        search, asked = self.search, len(self.all())
-        self.study.sampler = build_sampler(search.sampler, search.sampler_options, search.seed, asked, search.grid)
-        self.study.pruner = build_pruner(search.pruner, search.pruner_options)
-
-    def ask(self, owner: str) -> FrozenTrial:
+    def ask(self) -> FrozenTrial:
         """The next trial. One that is tried again keeps its job's number, and what it has reported."""
         with quiet():
-            number = self.study.ask(dict(self.search.space.distributions)).number
-        trial = self.one(number)
-        before = self.one(again) if (again := trial.user_attrs.get(AGAIN)) is not None else None
-        self.attribute(trial, OWNER, owner)
-        self.attribute(trial, JOB, before.user_attrs.get(JOB, before.number) if before else number)
-        for step, value in (before.intermediate_values if before else {}).items():
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        return self.one(number)
+            trial = self.study.ask(dict(self.search.space.distributions))
+        earlier = self._trials()[trial.user_attrs.get(RETRIED, trial.number)]
+        trial.set_user_attr(OWNER, self.owner)
+        trial.set_user_attr(JOB, earlier.user_attrs.get(JOB, earlier.number))
+        for epoch, value in earlier.intermediate_values.items():
+            trial.report(value, epoch)
+        return self._trials()[trial.number]
 
-    def tell(self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
+    def _has_equal(self, trial: FrozenTrial) -> bool:
+        """Whether its values were tried before, or are right now: that result is its own."""
+        for other in self._trials(TrialState.COMPLETE, TrialState.PRUNED):
+            if other.params == trial.params:
+                self._tell(trial, other.state, other.values)
+                print(f"trial {trial.number} has the values of trial {other.number}, so it is not run", flush=True)
+                return True
+        return any(other.params == trial.params for other, _ in self._running.values())
+
+    def _overrides_of_jobs(self, trial: FrozenTrial) -> Iterator[tuple[int, list[str]]]:
+        """Number and overrides of each job. A trial that is tried again has the jobs that it had before."""
+        # Reports cost a job the import of Optuna, so without a pruner it does not know where to.
+        unreported = [] if self.search.pruner != "none" else ["sweep.storage=null"]
+        overrides = [*self.search.space.overrides(trial.params), f"sweep.trial={trial.number}", *unreported]
+        for seed in range(self.search.jobs_per_trial):
+            number = trial.user_attrs[JOB] * self.search.jobs_per_trial + seed
+            yield number, [*overrides, f"seed={seed}"] if self.search.num_seeds else overrides
+
+    # ---------------------------------------------------------------- tell
+
+    def _tell_result(self, number: int, result: Result) -> None:
+        """Of a job; its trial ends with the last one, and with it all running trials of the same values."""
+        job = number // self.search.jobs_per_trial
+        trial, results = self._running[job]
+        results.append(result)
+        if len(results) < self.search.jobs_per_trial:
+            return
+        reason = next((result.reason for result in results if not result.values), None)
+        means: list[float] = []
+        if reason is not None:
+            state = TrialState.FAIL
+        elif PRUNED in self._trials()[trial.number].user_attrs:
+            state = TrialState.PRUNED
+        else:
+            state = TrialState.COMPLETE
+            means = list(map(fmean, zip(*(result.values for result in results), strict=True)))
+        for equal in self._trials(TrialState.RUNNING):
+            if equal.params == trial.params and equal.user_attrs.get(OWNER) == self.owner:
+                if reason is not None:
+                    self._set_attribute(equal, ERROR, reason[:1000])
+                self._tell(equal, state, means)
+        del self._running[job]
+        self._count_failures(trial, reason)
+
+    def _tell(self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
         with quiet():
             self.study.tell(trial.number, values if state == TrialState.COMPLETE else None, state)
 
-    def interrupted(self, trial: FrozenTrial) -> None:
-        """Its process is gone: to be tried again, unless it had been given up already."""
-        if PRUNED in trial.user_attrs:
-            self.tell(trial, TrialState.PRUNED)
-            return
-        whole = trial.params.keys() == self.search.space.distributions.keys()
-        if whole and trial.number not in self.replaced():
-            self.enqueue(trial)
-        self.attribute(trial, INTERRUPTED, True)
-        self.tell(trial, TrialState.FAIL)
+    def _count_failures(self, trial: FrozenTrial, reason: str | None) -> None:
+        self._failures_in_a_row = 0 if reason is None else self._failures_in_a_row + 1
+        if reason is not None and self.search.fail_fast:
+            raise PipelineError(f"trial {trial.number} failed: {reason}")
+        if self._failures_in_a_row >= self.search.max_failures_in_a_row:
+            message = (
+                f"{self._failures_in_a_row} trials failed in a row, so the search ends here, the last with: {reason}"
+            )
+            print(f"{message}\nhydra.sweeper.max_failures_in_a_row allows more", flush=True)
+            raise PipelineError(message)  # the sweep's own error, which counts all failures, may take its place
 
-    def enqueue(self, trial: FrozenTrial) -> None:
-        self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+    # ---------------------------------------------------------------- interrupted and failed trials
 
-    def attribute(self, trial: FrozenTrial, key: str, value: object) -> None:
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """By number."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def _retried(self) -> set[int]:
+        """The trials whose values are, or need not be, tried again."""
+        trials = self._trials()
+        retried = {trial.user_attrs[RETRIED] for trial in trials if RETRIED in trial.user_attrs}
+        return retried | {trial.number for trial in trials if INTERRUPTED in trial.user_attrs}
+
+    def _end_running(self) -> None:
+        """What runs in no process any more is tried again, unless it was pruned.
+
+        Trials of other sweeps are left alone: in a database, several machines may share a study.
+        """
+        for trial in self._trials(TrialState.RUNNING):
+            if trial.user_attrs.get(OWNER, self.owner) != self.owner:
+                continue
+            if PRUNED in trial.user_attrs:
+                self._tell(trial, TrialState.PRUNED)
+                continue
+            whole = trial.params.keys() == self.search.space.distributions.keys()
+            if whole and trial.number not in self._retried():
+                self._enqueue_again(trial)
+            self._set_attribute(trial, INTERRUPTED, True)
+            self._tell(trial, TrialState.FAIL)
+
+    def _enqueue_again(self, trial: FrozenTrial) -> None:
+        self.study.enqueue_trial(trial.params, user_attrs={RETRIED: trial.number})
+
+    def _set_attribute(self, trial: FrozenTrial, key: str, value: object) -> None:
         """Of a trial that has not ended."""
-        self._storage.set_trial_user_attr(trial._trial_id, key, value)
+        _load_trial(self.study, self._storage, trial.number).set_user_attr(key, value)
 
 
-def _opened(search: Search, name: str, place: str) -> optuna.Study:
+def _open_study(search: Search, name: str, storage: BaseStorage) -> optuna.Study:
     """Raises ConfigError if it was a study of something else."""
     import optuna
     from optuna.distributions import check_distribution_compatibility
 
-    with quiet():
-        study = optuna.create_study(
-            study_name=name, storage=open_storage(place), directions=search.directions, load_if_exists=True
-        )
+    study = optuna.create_study(study_name=name, storage=storage, directions=search.directions, load_if_exists=True)
     if [one.name.lower() for one in study.directions] != search.directions:
         raise ConfigError(f"sweep.objectives: study {name} was begun with other ones. Start another: sweep.again=true")
     for trial in study.get_trials(deepcopy=False):
@@ -280,3 +251,49 @@ def _opened(search: Search, name: str, place: str) -> optuna.Study:
                     "go on with another interval, not with other choices. Start another: sweep.again=true"
                 ) from None
     return study
+
+
+def _load_trial(study: optuna.Study, storage: BaseStorage, number: int) -> optuna.Trial:
+    """A trial that was asked for elsewhere, to report to it."""
+    import optuna
+
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
+# ---------------------------------------------------------------- a job's side of a search
+
+
+@dataclass
+class Pruning:
+    """The trial that a training is, and whether the study's pruner has ended it."""
+
+    trial: optuna.Trial
+    objective: str
+    num_epochs: int
+    pruned: bool = False
+
+    @classmethod
+    def of(cls, cfg: TrainConfig) -> Pruning:
+        from optuna import load_study
+
+        assert cfg.sweep.study is not None
+        assert cfg.sweep.storage is not None
+        assert cfg.sweep.trial is not None
+        with quiet():
+            storage = open_storage(cfg.sweep.storage)
+            study = load_study(study_name=cfg.sweep.study, storage=storage)
+            study.pruner = build_pruner(*study.user_attrs[PRUNER])
+        (objective,) = objectives(cfg.sweep, cfg.trainer, (cfg.trainer.monitor,))
+        return cls(_load_trial(study, storage, cfg.sweep.trial), objective, cfg.trainer.num_epochs)
+
+    def should_prune(self, epoch: int, values: Mapping[str, float]) -> bool:
+        """Report the epoch: whether the training ends after it. Never after the last one: there is nothing to save."""
+        with warnings.catch_warnings():  # of an epoch that was reported before the training was interrupted
+            warnings.filterwarnings("ignore", "The reported value is ignored")
+            self.trial.report(values[self.objective], epoch)
+        if epoch + 1 < self.num_epochs:
+            self.pruned = self.trial.should_prune()
+        if self.pruned:
+            self.trial.set_user_attr(PRUNED, epoch)
+        return self.pruned

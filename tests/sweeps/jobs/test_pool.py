@@ -1,9 +1,12 @@
-"""Jobs in processes of their own, with functions instead of trainings: how they start, tell, end and are ended."""
+"""Jobs in processes of their own, with functions instead of trainings: events, ends, and how they are ended."""
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,35 +20,37 @@ import psutil
 import pytest
 
 from pipeline.sweeps.jobs import pool
-from pipeline.sweeps.jobs.job import LOG, Job
-from pipeline.sweeps.jobs.pool import Ended, Pool, Running, Server, Slot, gpus_for, opened, slots
+from pipeline.sweeps.jobs.job import LOG_FILE, Job
+from pipeline.sweeps.jobs.pool import ForkServer, JobProcess, Pool, Slot, gpus_for, slots
 from pipeline.system import fork_server as server
 from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.fork_client import Forked
+from pipeline.system.fork_server import NUMBER
 from training.ranks_makers import lives
 
 # Python 3.12 warns of forks beside threads: those of what other tests have imported; a sweep's process has none yet.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
-Tell = Callable[..., None]
-Act = Callable[[Tell], Any]
+Send = Callable[..., None]
+Act = Callable[[Send], Any]
 
 
-def deaf(tell: Tell) -> None:
+def deaf(send: Send) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    tell(deaf=True)
+    send(deaf=True)
     time.sleep(1000)
 
 
-def waiting(tell: Tell) -> None:
-    tell(waiting=True)
+def waiting(send: Send) -> None:
+    send(waiting=True)
     time.sleep(1000)
 
 
-def raising(tell: Tell) -> None:
+def raising(send: Send) -> None:
     raise ValueError("no such thing\nand a page of SQL")
 
 
-def refusing(tell: Tell) -> None:
+def refusing(send: Send) -> None:
     """As a stage does what a user can mend: said, and then the exit code."""
     try:
         raise PipelineError("the training diverged")
@@ -53,28 +58,28 @@ def refusing(tell: Tell) -> None:
         sys.exit(1)
 
 
-def telling_much(tell: Tell) -> int:
+def sending_much(send: Send) -> int:
     for epoch in range(500):
-        tell(epoch=epoch, text="x" * 1000)
+        send(epoch=epoch, text="x" * 1000)
     return 7
 
 
-def environment(tell: Tell) -> dict[str, str | None]:
+def environment(send: Send) -> dict[str, str | None]:
     return {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
 
 
 ACTS: dict[str, Act] = {
-    "value": lambda tell: 42.0,
+    "value": lambda send: 42.0,
     "deaf": deaf,
     "waiting": waiting,
     "raising": raising,
     "refusing": refusing,
-    "exit": lambda tell: sys.exit(3),
-    "exit_0": lambda tell: sys.exit(0),
-    "_exit": lambda tell: os._exit(3),
-    "killed": lambda tell: os.kill(os.getpid(), signal.SIGKILL),
-    "printing": lambda tell: print("said by the job", flush=True),
-    "telling_much": telling_much,
+    "exit": lambda send: sys.exit(3),
+    "exit_0": lambda send: sys.exit(0),
+    "_exit": lambda send: os._exit(3),
+    "killed": lambda send: os.kill(os.getpid(), signal.SIGKILL),
+    "printing": lambda send: print("said by the job", flush=True),
+    "sending_much": sending_much,
     "environment": environment,
 }
 
@@ -84,19 +89,19 @@ class Tried:
     """A pool of two slots and jobs that each do one of ACTS."""
 
     pool: Pool
-    server: Server
+    server: ForkServer
     folder: Path
     number: int = -1
 
     def start(self, act: str) -> Job:
         self.number += 1
-        record = {"act": act, "sweep": {"job": {"number": self.number, "label": act, "words": []}}}
-        job = Job("tiny", f"{self.number}", self.folder / str(self.number), record)
-        job.freeze()
+        config = {"act": act, "sweep": {"job": {"number": self.number, "label": act, "words": []}}}
+        job = Job("tiny", f"{self.number}", self.folder / str(self.number), config)
+        job.write()
         self.pool.start(job)
         return job
 
-    def ended(self, within_s: float = 20) -> Ended:
+    def ended(self, within_s: float = 20) -> JobProcess:
         """The next job to end."""
         end_s = time.monotonic() + within_s
         while time.monotonic() < end_s:
@@ -104,13 +109,13 @@ class Tried:
                 return ended
         raise TimeoutError(f"no job has ended within {within_s} s")
 
-    def until_told(self, number: int, key: str) -> None:
+    def until_event(self, number: int, key: str) -> None:
         end_s = time.monotonic() + 20
-        while key not in self.pool.running[number].said:
+        while key not in self.pool.running[number].report:
             assert time.monotonic() < end_s
             self.pool.wait(0.05)
 
-    def did(self, act: str) -> Ended:
+    def did(self, act: str) -> JobProcess:
         self.start(act)
         return self.ended()
 
@@ -122,9 +127,9 @@ class Tried:
 
 @contextmanager
 def trying(folder: Path, slots: list[Slot]) -> Iterator[Tried]:
-    made = Server(prepare=lambda: None)
+    made = ForkServer(prepare=lambda: None)
     try:
-        with opened(slots, made) as workers:
+        with Pool(slots, made) as workers:
             yield Tried(workers, made, folder)
     finally:
         made.close()
@@ -133,14 +138,14 @@ def trying(folder: Path, slots: list[Slot]) -> Iterator[Tried]:
 @pytest.fixture(autouse=True)
 def tiny_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage `pipeline.tiny` that does what its configuration names."""
-    run = SimpleNamespace(run_job=lambda record, out, tell: ACTS[record["act"]](tell))
+    run = SimpleNamespace(run_job=lambda config, out, send: ACTS[config["act"]](send))
     monkeypatch.setitem(sys.modules, "pipeline.tiny", run)
 
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (pool, server):
-        monkeypatch.setattr(module, "GRACE_S", 0.5)
+        monkeypatch.setattr(module, "KILL_AFTER_S", 0.5)
 
 
 @pytest.fixture
@@ -161,7 +166,7 @@ def assert_gone(processes: list[psutil.Process], within_s: float = 5) -> None:
 
 def test_a_job_gives_its_value(tried: Tried) -> None:
     ended = tried.did("value")
-    assert (ended.good, ended.exit_code, ended.said["value"]) == (True, 0, 42.0)
+    assert (ended.succeeded, ended.exit_code, ended.report["value"]) == (True, 0, 42.0)
 
 
 @pytest.mark.parametrize(
@@ -178,30 +183,45 @@ def test_a_job_gives_its_value(tried: Tried) -> None:
 def test_a_job_that_fails_says_why_in_one_line_and_costs_itself(tried: Tried, act: str, code: int, reason: str) -> None:
     other = tried.start("waiting")
     failed = tried.did(act)
-    assert (failed.good, failed.exit_code, failed.reason) == (False, code, reason)
+    assert (failed.succeeded, failed.exit_code, failed.reason) == (False, code, reason)
     assert list(tried.pool.running) == [other.number]
-    assert tried.did("value").good
+    assert tried.did("value").succeeded
 
 
 def test_what_a_job_prints_is_in_its_log_with_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled(), trying(tmp_path, [Slot(1)]) as tried:  # else pytest's own files would stand in the way
         printed, raised = tried.did("printing"), tried.did("raising")
-    assert (printed.job.folder / LOG).read_text() == "said by the job\n"
-    assert "ValueError: no such thing" in (raised.job.folder / LOG).read_text()
+    assert (printed.job.folder / LOG_FILE).read_text() == "said by the job\n"
+    assert "ValueError: no such thing" in (raised.job.folder / LOG_FILE).read_text()
 
 
-def test_half_a_megabyte_of_news_arrives_while_nobody_listens(tried: Tried) -> None:
+def test_half_a_megabyte_of_events_arrives_while_nobody_listens(tried: Tried) -> None:
     """The job waits for the reader instead of losing any; the value comes last."""
-    tried.start("telling_much")
+    tried.start("sending_much")
     time.sleep(0.3)
     ended = tried.ended()
-    assert (ended.said["epoch"], ended.said["value"]) == (499, 7)
+    assert (ended.report["epoch"], ended.report["value"]) == (499, 7)
 
 
 def test_a_job_sees_its_share_of_the_machine(tmp_path: Path) -> None:
     with trying(tmp_path, [Slot(3, (1, 2))]) as tried:
-        assert tried.did("environment").said["value"] == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "1,2"}
+        assert tried.did("environment").report["value"] == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "1,2"}
     assert os.environ.get("CUDA_VISIBLE_DEVICES") != "1,2"
+
+
+def test_a_job_without_a_process_has_ended(tmp_path: Path) -> None:
+    """Where the system has no process left; the slot is free again."""
+    near_end, far_end = socket.socketpair()
+    events, no_sender = multiprocessing.Pipe(duplex=False)
+    no_sender.close()
+    far_end.sendall(NUMBER.pack(-1) + NUMBER.pack(errno.EAGAIN))
+    full: Any = SimpleNamespace(fork=lambda folder, environment: (Forked(near_end), events))
+    with far_end, Pool([Slot(1)], full) as workers:
+        workers.start(Job("tiny", "0", tmp_path, {"sweep": {"job": {"number": 0, "label": "", "words": []}}}))
+        ended = [one for _ in range(2) for one in workers.wait()]
+
+    assert [one.reason for one in ended] == ["no process could be started: no memory or none left"]
+    assert (workers.running, workers.free) == ({}, [Slot(1)])
 
 
 # ---------------------------------------------------------------- ended from outside
@@ -209,9 +229,9 @@ def test_a_job_sees_its_share_of_the_machine(tmp_path: Path) -> None:
 
 def test_a_slow_job_is_ended_and_says_so(tried: Tried) -> None:
     tried.start("waiting")
-    tried.until_told(0, "waiting")
-    while 0 in tried.pool.running and not tried.pool.running[0].too_slow:
-        tried.pool.end_slow(0.2)
+    tried.until_event(0, "waiting")
+    while 0 in tried.pool.running and not tried.pool.running[0].timeout:
+        tried.pool.end_overdue(0.2)
     assert tried.ended().reason == "took longer than hydra.launcher.timeout_s=0.2 and was ended"
 
 
@@ -219,7 +239,7 @@ def test_the_wait_for_the_server_does_not_count_as_the_jobs_time(tried: Tried) -
     job = tried.start("waiting")
     running = tried.pool.running[job.number]
     assert (running.start_s, running.elapsed_s) == (None, 0.0)
-    tried.until_told(job.number, "waiting")
+    tried.until_event(job.number, "waiting")
     assert running.start_s is not None
 
 
@@ -227,11 +247,11 @@ def test_the_wait_for_the_server_does_not_count_as_the_jobs_time(tried: Tried) -
 def test_a_slow_job_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     with trying(tmp_path, [Slot(1)]) as tried:
         tried.start("deaf")
-        tried.until_told(0, "deaf")
+        tried.until_event(0, "deaf")
         end_s, ended = time.monotonic() + 10, []
         while not ended:
             assert time.monotonic() < end_s
-            tried.pool.end_slow(0.1)
+            tried.pool.end_overdue(0.1)
             ended = tried.pool.wait(0.05)
     assert ended[0].reason.startswith("took longer than")
 
@@ -245,7 +265,7 @@ def test_no_process_outlives_the_block(tmp_path: Path) -> None:
         with trying(tmp_path, [Slot(1), Slot(1)]) as tried:
             tried.start("waiting")
             tried.start("deaf")
-            tried.until_told(1, "deaf")
+            tried.until_event(1, "deaf")
             processes.extend(tried.processes)
             raise KeyboardInterrupt
 
@@ -261,7 +281,7 @@ def test_a_server_that_is_killed_takes_its_jobs_along(tmp_path: Path) -> None:
     with trying(tmp_path, [Slot(1), Slot(1)]) as tried:
         tried.start("waiting")
         tried.start("deaf")
-        tried.until_told(1, "deaf")
+        tried.until_event(1, "deaf")
         processes = tried.processes
         os.kill(tried.server.process.pid, signal.SIGKILL)
         with pytest.raises(PipelineError, match="the process that starts the jobs has died"):
@@ -270,9 +290,9 @@ def test_a_server_that_is_killed_takes_its_jobs_along(tmp_path: Path) -> None:
     assert len(processes) == 3
 
 
-def test_a_server_that_is_told_to_end_ends_its_jobs(tried: Tried) -> None:
+def test_a_server_that_gets_sigterm_ends_its_jobs(tried: Tried) -> None:
     tried.start("waiting")
-    tried.until_told(0, "waiting")
+    tried.until_event(0, "waiting")
     processes = tried.processes
     os.kill(tried.server.process.pid, signal.SIGTERM)
     with pytest.raises(PipelineError, match="the process that starts the jobs has died"):
@@ -289,7 +309,7 @@ def test_nothing_outlives_a_sweep_that_is_killed(tmp_path: Path) -> None:
             with trying(tmp_path, [Slot(1), Slot(1)]) as tried:
                 tried.start("waiting")
                 tried.start("deaf")
-                tried.until_told(1, "deaf")
+                tried.until_event(1, "deaf")
                 (tmp_path / "ready").touch()
                 time.sleep(1000)
         finally:
@@ -312,9 +332,9 @@ def test_memory_and_descriptors_stay_as_they_are_over_fifty_jobs(tmp_path: Path)
         seen: dict[int, list[tuple[int, int]]] = {}
         watched = [psutil.Process(), psutil.Process(tried.server.process.pid)]
         for number in range(1, 51):
-            assert tried.did("value").good
+            assert tried.did("value").succeeded
             if number in (10, 50):
-                time.sleep(0.2)  # the server closes a connection just after it has told the end
+                time.sleep(0.2)  # the server closes a connection just after it has sent the exit status
                 seen[number] = [(process.memory_info().rss, process.num_fds()) for process in watched]
     for (rss, descriptors), (rss_before, descriptors_before) in zip(seen[50], seen[10], strict=True):
         assert rss < 1.05 * rss_before
@@ -374,11 +394,11 @@ def test_a_sweep_with_nothing_left_to_do_has_a_share_all_the_same() -> None:
     assert len(slots(None, None, [], 1, 0)) == 1
 
 
-def test_what_is_left_is_told_by_the_epochs_of_this_start() -> None:
+def test_the_time_left_follows_from_the_epochs_of_this_start() -> None:
     """A job that goes on at epoch 40 of 50 has not done 40 epochs in its two seconds."""
-    running = Running(job=None, slot=Slot(1), start_s=0.0)  # type: ignore[arg-type]
-    running.heard({"epoch": 40, "num_epochs": 50})
+    running = JobProcess(None, Slot(1), None, None, start_s=0.0)  # type: ignore[arg-type]
+    running.update({"epoch": 40, "num_epochs": 50})
     assert running.left_s is None
     running.first_epoch_s -= 2.0
-    running.heard({"epoch": 41})
+    running.update({"epoch": 41})
     assert running.left_s == pytest.approx(18.0, abs=0.5)

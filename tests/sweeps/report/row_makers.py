@@ -30,7 +30,7 @@ def row(
         metrics=named if accuracy is None else {"val/accuracy": accuracy, **named},
         run_id="" if status == "WAITING" else f"run{number}",
         elapsed_s=None if status == "WAITING" else 10.0 + number,
-        words=tuple(f"{key}={text}" for key, text in texts.items()),
+        overrides=tuple(f"{key}={text}" for key, text in texts.items()),
         reason=reason,
     )
 

@@ -14,7 +14,7 @@ import torch
 from config.config_makers import train_config
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import TrainedModel
-from pipeline.prediction.onnx import TOLERANCE, export
+from pipeline.prediction.onnx import TOLERANCE, export_onnx
 from pipeline.system.errors import PipelineError
 
 PIXELS = InputSpec((28, 28), "uint8", 0.0, 255.0)
@@ -40,7 +40,7 @@ def untrained(spec: InputSpec, **changes: Any) -> TrainedModel:
 def test_onnx_gives_the_answers_of_torch(spec: InputSpec, changes: dict[str, Any], tmp_path: Path) -> None:
     """Any number of samples at once, scaling and softmax inside, names of classes beside them."""
     model = untrained(spec, **changes)
-    assert export(model, tmp_path / "model.onnx") <= TOLERANCE
+    assert export_onnx(model, tmp_path / "model.onnx") <= TOLERANCE
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(1)
     for count in (1, 3, 100):
@@ -54,8 +54,9 @@ def test_onnx_gives_the_answers_of_torch(spec: InputSpec, changes: dict[str, Any
 
 def test_other_answers_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pipeline.prediction.onnx._answers", lambda path, samples: np.full((len(samples), 4), 0.3, np.float32)
+        "pipeline.prediction.onnx._onnx_probabilities",
+        lambda path, samples: np.full((len(samples), 4), 0.3, np.float32),
     )
     with pytest.raises(PipelineError, match=r"ONNX Runtime's probabilities differ from torch's by up to"):
-        export(untrained(PIXELS), tmp_path / "model.onnx")
+        export_onnx(untrained(PIXELS), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

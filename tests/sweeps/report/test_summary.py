@@ -15,8 +15,7 @@ from row_makers import ACCURACY, LOSS, WEIGHTS, row, seeds
 
 from pipeline.sweeps.report.rows import Objective, Row
 from pipeline.sweeps.report.summary import write_summary
-from pipeline.sweeps.report.table import note, print_summary
-from pipeline.sweeps.report.wording import number_text
+from pipeline.sweeps.report.table import note, number_text, print_summary
 from pipeline.system.files import read_json
 
 SIX = {

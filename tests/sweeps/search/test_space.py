@@ -10,12 +10,12 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.config.overrides import label_of
-from pipeline.sweeps.search.space import Space, read_space, word_of
+from pipeline.sweeps.search.space import Space, hydra_text, parse_space
 from pipeline.system.errors import ConfigError
 
 
 def space(*words: str) -> Space:
-    return read_space(words, loader=None)
+    return parse_space(words, loader=None)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_a_new_key_keeps_its_plus() -> None:
     found = space("+new=1,2")
 
     assert found.keys == ["new"]
-    assert found.words({"+new": "1"}) == ["+new=1"]
+    assert found.overrides({"+new": "1"}) == ["+new=1"]
 
 
 @pytest.mark.parametrize("value", [1e-05, 0.004430375245218269, 0.1, 3.0, 1e300, 16, -3])
 def test_a_sampled_number_reaches_the_job_exactly(value: float) -> None:
-    parsed = OverridesParser.create().parse_override(f"key={word_of(value)}").value()
+    parsed = OverridesParser.create().parse_override(f"key={hydra_text(value)}").value()
 
     assert parsed == value
     assert type(parsed) is type(value)

@@ -20,18 +20,17 @@ from config.config_makers import settings
 from pipeline.config.check import validate
 from pipeline.config.overrides import values_of
 from pipeline.config.schema import SweepConfig, TrainConfig
-from pipeline.sweeps.command_line import Study as WhichStudy
+from pipeline.sweeps.parent import StudyLocation
 from pipeline.sweeps.search.options import Search
-from pipeline.sweeps.search.pruning import Pruning
 from pipeline.sweeps.search.storage import (
     IN_ENVIRONMENT,
-    handed_on,
     open_storage,
     place_of,
-    refuse_a_password,
+    refuse_password,
     shown_place,
+    storage_for_jobs,
 )
-from pipeline.sweeps.search.study import Result, Study
+from pipeline.sweeps.search.study import Pruning, Result, StudyRunner
 from pipeline.system.errors import ConfigError, PipelineError
 
 OPTIONS: dict[str, Any] = {
@@ -47,8 +46,8 @@ def search(*words: str, changes: dict[str, Any] | None = None, **options: Any) -
     return Search.read(OPTIONS | options, words or WORDS, settings(changes), loader=None)
 
 
-def opened(folder: Path, what: Search, owner: str = "sweep") -> Study:
-    study = Study(what, "name", str(folder / "study.journal"))
+def opened(folder: Path, what: Search, owner: str = "sweep") -> StudyRunner:
+    study = StudyRunner(what, "name", str(folder / "study.journal"))
     study.begin(owner)
     return study
 
@@ -57,7 +56,7 @@ def lr_of(values: dict[str, str]) -> Result:
     return Result((float(values["optimizer.lr"]),))
 
 
-def go(study: Study, play: Play = lr_of, at_once: int = 1, fail_fast: bool = False) -> list[tuple[int, dict[str, str]]]:
+def go(study: StudyRunner, play: Play = lr_of, at_once: int = 1) -> list[tuple[int, dict[str, str]]]:
     """Run it with jobs that end in the order in which they began. Returns number and overrides of each."""
     started: list[tuple[int, dict[str, str]]] = []
 
@@ -72,12 +71,12 @@ def go(study: Study, play: Play = lr_of, at_once: int = 1, fail_fast: bool = Fal
             number, values = running.pop(0)
             yield number, play(values)
 
-    study.run(lambda number, words: (number, values_of(words)), run, fail_fast)
+    study.run(lambda number, words: (number, values_of(words)), run)
     return started
 
 
-def states(study: Study) -> list[str]:
-    return [trial.state.name for trial in study.trials.study.trials]
+def states(study: StudyRunner) -> list[str]:
+    return [trial.state.name for trial in study.study.trials]
 
 
 # ---------------------------------------------------------------- from the first trial to the last
@@ -89,14 +88,14 @@ def test_a_search_ends_after_n_trials(tmp_path: Path) -> None:
 
     assert [number for number, _ in started] == list(range(6))
     assert states(study) == ["COMPLETE"] * 6
-    assert study.trials.study.best_value == min(float(values["optimizer.lr"]) for _, values in started)
+    assert study.study.best_value == min(float(values["optimizer.lr"]) for _, values in started)
 
 
 def test_a_job_gets_fixed_words_values_and_its_trial(tmp_path: Path) -> None:
     """Floats to the last bit; without a pruner it reports to nobody."""
     study = opened(tmp_path, search(*WORDS, "trainer.num_epochs=2", n_trials=1))
     ((_, values),) = go(study)
-    (trial,) = study.trials.study.trials
+    (trial,) = study.study.trials
 
     assert float(values.pop("optimizer.lr")) == trial.params["optimizer.lr"]
     assert int(values.pop("model.units")) == trial.params["model.units"]
@@ -136,7 +135,7 @@ def test_every_sampler_goes_on_where_it_was(sampler: str, tmp_path: Path) -> Non
     go(study, at_once=2)
 
     assert states(study) == ["COMPLETE"] * 7
-    assert len({tuple(trial.params.values()) for trial in study.trials.study.trials}) == 7
+    assert len({tuple(trial.params.values()) for trial in study.study.trials}) == 7
 
 
 def test_the_same_seed_draws_the_same_trials(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_a_grid_has_an_end(tmp_path: Path) -> None:
     go(study)
 
     assert states(study) == ["COMPLETE"] * 6
-    assert len({tuple(trial.params.values()) for trial in study.trials.study.trials}) == 6
+    assert len({tuple(trial.params.values()) for trial in study.study.trials}) == 6
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -166,7 +165,7 @@ def test_equal_values_are_trained_once(at_once: int, tmp_path: Path) -> None:
     started = go(study, lambda values: Result((float(values["model.units"]),)), at_once)
 
     assert sorted(values["model.units"] for _, values in started) == ["16", "32"]
-    assert all(trial.value == float(trial.params["model.units"]) for trial in study.trials.study.trials)
+    assert all(trial.value == float(trial.params["model.units"]) for trial in study.study.trials)
     assert states(study) == ["COMPLETE"] * 8
 
 
@@ -175,22 +174,22 @@ def test_two_objectives(tmp_path: Path) -> None:
     study = opened(tmp_path, what)
     go(study, lambda values: Result((0.9, float(values["model.units"]))))
 
-    assert [one.name for one in study.trials.study.directions] == ["MAXIMIZE", "MINIMIZE"]
-    (best,) = study.trials.study.best_trials
-    assert best.values[1] == min(trial.params["model.units"] for trial in study.trials.study.trials)
+    assert [one.name for one in study.study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    (best,) = study.study.best_trials
+    assert best.values[1] == min(trial.params["model.units"] for trial in study.study.trials)
 
 
 # ---------------------------------------------------------------- failures
 
 
-def test_a_failed_trial_is_told_why_and_counts(tmp_path: Path) -> None:
+def test_a_failed_trial_has_its_reason_and_counts(tmp_path: Path) -> None:
     study = opened(tmp_path, search(n_trials=4))
     results = iter([Loss, Result(reason="diverged"), Loss, Loss])
     go(study, lambda _: next(results))
 
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert study.trials.study.trials[1].user_attrs["error"] == "diverged"
-    assert study.trials.num_done == 4
+    assert study.study.trials[1].user_attrs["error"] == "diverged"
+    assert study.num_done == 4
 
 
 def test_retrying_failed_trials_tries_their_values_in_their_jobs(tmp_path: Path) -> None:
@@ -219,12 +218,12 @@ def test_too_many_failures_in_a_row_end_the_search(tmp_path: Path) -> None:
 
 def test_with_fail_fast_the_first_failure_ends_it(tmp_path: Path) -> None:
     """What was running is tried again later."""
-    study = opened(tmp_path, search())
+    study = opened(tmp_path, search(changes={"sweep.fail_fast": True}))
     with pytest.raises(PipelineError, match="trial 0 failed: no"):
-        go(study, lambda _: Result(reason="no"), at_once=2, fail_fast=True)
+        go(study, lambda _: Result(reason="no"), at_once=2)
 
     assert states(study) == ["FAIL", "FAIL", "WAITING"]
-    assert study.trials.num_done == 1
+    assert study.num_done == 1
 
 
 def test_an_impossible_combination_is_a_failed_trial(tmp_path: Path) -> None:
@@ -240,7 +239,7 @@ def test_an_impossible_combination_is_a_failed_trial(tmp_path: Path) -> None:
         for number, values in jobs:
             yield number, lr_of(values)
 
-    study.run(prepare, run, fail_fast=False)
+    study.run(prepare, run)
 
     assert states(study) == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
@@ -261,13 +260,13 @@ def test_what_was_interrupted_is_tried_again_first(sampler: str, tmp_path: Path)
 
     with pytest.raises(KeyboardInterrupt):
         go(study, play, at_once=2)
-    first = dict(enumerate(trial.params for trial in study.trials.study.trials))
+    first = dict(enumerate(trial.params for trial in study.study.trials))
     assert states(study) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL", "WAITING", "WAITING"]
 
     study = opened(tmp_path, search(sampler=sampler))
     started = go(study, at_once=2)
     assert [number for number, _ in started] == [2, 3, 6, 7]
-    assert [study.trials.study.trials[n].params for n in (4, 5)] == [first[2], first[3]]
+    assert [study.study.trials[n].params for n in (4, 5)] == [first[2], first[3]]
     assert states(study).count("COMPLETE") == 6
 
 
@@ -285,7 +284,7 @@ def test_an_interrupted_grid_is_still_whole(tmp_path: Path) -> None:
     study = opened(tmp_path, what)
     go(study)
 
-    done = [trial for trial in study.trials.study.trials if trial.state == TrialState.COMPLETE]
+    done = [trial for trial in study.study.trials if trial.state == TrialState.COMPLETE]
     assert len(done) == len({tuple(trial.params.values()) for trial in done}) == 6
 
 
@@ -308,7 +307,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
 def test_another_sweeps_trials_are_left_alone(tmp_path: Path) -> None:
     """A study in a database may have several machines at work."""
     study = opened(tmp_path, search(), owner="there")
-    study.trials.ask("there")
+    study.ask()
     here = opened(tmp_path, search(), owner="here")
 
     assert states(here) == ["RUNNING"]
@@ -325,7 +324,7 @@ def test_a_trial_over_seeds_is_their_mean(tmp_path: Path) -> None:
     started = go(study, lambda _: next(results), at_once=2)
 
     assert [(number, values["seed"]) for number, values in started] == [(n, str(n % 3)) for n in range(6)]
-    assert study.trials.study.trials[0].value == pytest.approx(0.3)
+    assert study.study.trials[0].value == pytest.approx(0.3)
     assert states(study) == ["COMPLETE", "FAIL"]
 
 
@@ -348,47 +347,59 @@ def test_an_interrupted_trial_over_seeds_has_its_jobs_again(tmp_path: Path) -> N
 # ---------------------------------------------------------------- pruning
 
 
-def pruning(study: Study, values: dict[str, str]) -> Pruning:
+def pruning(folder: Path, values: dict[str, str]) -> Pruning:
     """What a job of the search sees."""
     changes: dict[str, Any] = {"sweep.study": "name", "sweep.trial": int(values["sweep.trial"])}
-    changes["sweep.storage"] = str(study.trials.study._storage._backend._file_path)  # type: ignore[attr-defined]
+    changes["sweep.storage"] = str(folder / "study.journal")
     record = settings(changes | {"trainer.num_epochs": 4})
     return Pruning.of(validate(TrainConfig, {key: record[key] for key in TrainConfig.model_fields}))
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
-def test_a_pruner_gives_up_the_worse_ones(pruner: str, tmp_path: Path) -> None:
+def test_a_pruner_ends_the_worse_ones(pruner: str, tmp_path: Path) -> None:
     """Never after the last epoch. The trial is PRUNED, with the values of its epochs."""
     options = {"n_startup_trials": 2} if pruner == "median" else {"max_resource": 4, "reduction_factor": 2}
     study = opened(tmp_path, search(pruner=pruner, pruner_options=options, n_trials=8))
     losses = iter([0.5, 0.4, 0.9, 0.3, 0.8, 0.7, 0.6, 0.2])
 
     def play(values: dict[str, str]) -> Result:
-        job, loss = pruning(study, values), next(losses)
+        job, loss = pruning(tmp_path, values), next(losses)
         for epoch in range(4):
-            if job.gives_up(epoch, {"val/loss": loss - epoch / 100}):
+            if job.should_prune(epoch, {"val/loss": loss - epoch / 100}):
                 assert epoch < 3
                 break
         return Result((loss,))
 
     go(study, play)
 
-    pruned = [trial for trial in study.trials.study.trials if trial.state == TrialState.PRUNED]
+    pruned = [trial for trial in study.study.trials if trial.state == TrialState.PRUNED]
     assert 0 < len(pruned) < 8
     assert all(trial.user_attrs["pruned"] == max(trial.intermediate_values) for trial in pruned)
-    assert study.trials.study.best_value == 0.2
+    assert study.study.best_value == 0.2
 
 
-def test_a_given_up_trial_that_was_killed_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_pruned_trial_that_was_killed_is_not_tried_again(tmp_path: Path) -> None:
     study = opened(tmp_path, search(pruner="median", n_trials=1))
-    trial = study._ask()
-    assert trial is not None
-    job = pruning(study, {"sweep.trial": "0"})
-    job.study._storage.set_trial_user_attr(job.trial_id, "pruned", 1)
+    study.ask()
+    pruning(tmp_path, {"sweep.trial": "0"}).trial.set_user_attr("pruned", 1)
     study = opened(tmp_path, search(pruner="median", n_trials=1))
 
     assert states(study) == ["PRUNED"]
     assert go(study) == []
+
+
+def test_a_trial_that_is_tried_again_has_its_reports(tmp_path: Path) -> None:
+    """A training that goes on from its checkpoint may report its last epoch once more: without a warning."""
+    what = search(pruner="median", n_trials=1)
+    trial = opened(tmp_path, what).ask()
+    pruning(tmp_path, {"sweep.trial": str(trial.number)}).should_prune(0, {"val/loss": 0.5})
+    again = opened(tmp_path, what).ask()
+    assert (again.number, again.params, again.intermediate_values) == (1, trial.params, {0: 0.5})
+
+    job = pruning(tmp_path, {"sweep.trial": "1"})
+    for epoch, loss in enumerate((0.5, 0.4)):
+        assert not job.should_prune(epoch, {"val/loss": loss})
+    assert opened(tmp_path, what, owner="other").study.trials[1].intermediate_values == {0: 0.5, 1: 0.4}
 
 
 # ---------------------------------------------------------------- what is refused
@@ -476,20 +487,20 @@ def test_a_password_is_neither_typed_nor_shown(monkeypatch: pytest.MonkeyPatch) 
     url = "postgresql://me:secret@host:5432/db"
     monkeypatch.setenv("OPTUNA_STORAGE", "")
     with pytest.raises(ConfigError, match=r"postgresql://me:\*\*\*@host:5432/db holds a password"):
-        refuse_a_password(url)
-    refuse_a_password("${oc.env:URL}")
-    study = WhichStudy.of(url, {}, "name", Path("folder"), Path())
+        refuse_password(url)
+    refuse_password("${oc.env:URL}")
+    study = StudyLocation.of(url, {}, "name", Path("folder"), Path())
 
     assert study.tags == {"sweep.study": "name", "sweep.storage": "postgresql://me:***@host:5432/db"}
-    assert study.words() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
+    assert study.overrides() == ["sweep.study='name'", f"sweep.storage='{IN_ENVIRONMENT}'"]
     assert os.environ["OPTUNA_STORAGE"] == url
-    assert handed_on("sqlite:///own.db") == shown_place("sqlite:///own.db") == "sqlite:///own.db"
+    assert storage_for_jobs("sqlite:///own.db") == shown_place("sqlite:///own.db") == "sqlite:///own.db"
 
 
 def test_a_sweep_does_not_lose_its_study(tmp_path: Path) -> None:
     """Going on without the storage that it began with would begin another study."""
     with pytest.raises(ConfigError, match="the study of this sweep is in postgresql://host/db"):
-        WhichStudy.of(None, {"sweep.storage": "postgresql://host/db"}, "name", tmp_path, tmp_path)
+        StudyLocation.of(None, {"sweep.storage": "postgresql://host/db"}, "name", tmp_path, tmp_path)
 
 
 def test_a_storage_that_cannot_be_opened_is_one_message() -> None:
@@ -498,8 +509,19 @@ def test_a_storage_that_cannot_be_opened_is_one_message() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_half_a_line_at_the_end_of_a_journal_costs_that_line(tmp_path: Path) -> None:
+    """As a full disk or a power cut leaves it. The next entry would be appended to it, and never be read."""
+    go(opened(tmp_path, search(n_trials=1)))
+    with open(tmp_path / "study.journal", "a") as journal:
+        journal.write('{"op_code":5,"worker')
+    study = opened(tmp_path, search(n_trials=3))
+    go(study)
+
+    assert states(study) == states(opened(tmp_path, search(n_trials=3))) == ["COMPLETE"] * 3
+
+
 def test_a_database_is_a_storage_too(tmp_path: Path) -> None:
-    study = Study(search(n_trials=2), "name", f"sqlite:///{tmp_path}/own.db")
+    study = StudyRunner(search(n_trials=2), "name", f"sqlite:///{tmp_path}/own.db")
     study.begin("sweep")
     go(study)
 

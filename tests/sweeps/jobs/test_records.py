@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.config_makers import settings
-from pipeline.sweeps.jobs.records import FailedBefore, values_before
+from pipeline.sweeps.jobs.records import FailedBefore, earlier_values
 from pipeline.tracking import RunRow
 
 
@@ -18,7 +18,7 @@ def run(status: str, **tags: str) -> RunRow:
 
 def test_a_finished_job_gives_the_value_of_its_kept_epoch() -> None:
     """Not the last epoch's."""
-    assert values_before(run("FINISHED"), settings(), retry_failed=False) == 0.4
+    assert earlier_values(run("FINISHED"), settings(), retry_failed=False) == 0.4
 
 
 def test_a_failed_job_is_run_again_on_request_only() -> None:
@@ -26,11 +26,11 @@ def test_a_failed_job_is_run_again_on_request_only() -> None:
     failed = run("FAILED", **{"exit.reason": "it diverged\nat some length"})
 
     with pytest.raises(FailedBefore, match=r"^failed before \(it diverged\); sweep.retry_failed=true runs it again$"):
-        values_before(failed, settings(), retry_failed=False)
-    assert values_before(failed, settings(), retry_failed=True) is None
+        earlier_values(failed, settings(), retry_failed=False)
+    assert earlier_values(failed, settings(), retry_failed=True) is None
 
 
 @pytest.mark.parametrize("row", [None, run("KILLED")], ids=["new", "killed"])
 def test_other_jobs_are_run(row: RunRow | None) -> None:
     """Those that nobody began, and those that were cut short."""
-    assert values_before(row, settings(), retry_failed=False) is None
+    assert earlier_values(row, settings(), retry_failed=False) is None
