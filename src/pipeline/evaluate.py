@@ -84,7 +84,5 @@ def main(cfg: EvaluateConfig, places: Places) -> None:
         lines = report.summary_lines(findings) | {"report": shown(places.out / "reports/evaluation.html", places.root)}
         if model_id := model_id_of(run):
             margin = cfg.tracking.champion_margin
-            lines["registered"] = register_candidate(
-                places.root, run, model_id, margin, may_promote=places.under_dvc
-            )
+            lines["registered"] = register_candidate(places.root, run, model_id, margin, may_promote=places.under_dvc)
         print_summary(Console(soft_wrap=True), headline(findings.scores), lines, cfg.tracking, run)

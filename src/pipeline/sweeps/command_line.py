@@ -129,8 +129,6 @@ def sweep_id(command: Command, project: Path) -> str:
 # ---------------------------------------------------------------- which plug-ins, without Optuna
 
 
-
-
 def _composed_plugins(
     conf: Path, overrides: Sequence[str], fixed: Sequence[str], config: Mapping[str, Any]
 ) -> tuple[str, Search | None]:
