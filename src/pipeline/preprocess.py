@@ -39,7 +39,11 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
         raise DataContractError(
             f"{raw} holds {note.name}, but data.name={cfg.data.name}. Run: dvc repro, or with data={note.name}"
         )
-    source = _open_source(raw, note, cfg.data)
+    return write_processed(_open_source(raw, note, cfg.data), note.name, note.kind, out, cfg)
+
+
+def write_processed(source: Source, name: str, kind: str, out: Path, cfg: PreprocessConfig) -> DataCard:
+    """The same from samples that are open already."""
     assignment = assign_splits(source, cfg.data)
     require_room(out, source, assignment, cfg.expand.copies if isinstance(cfg.expand, DeformConfig) else 0)
     with atomic_folder(out) as new:
@@ -50,8 +54,8 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
             expansion = expand(new / "train", cfg.expand)
             splits["train"] = expanded_facts(splits["train"], new / "train", expansion)
         card = DataCard(
-            name=note.name,
-            kind=note.kind,
+            name=name,
+            kind=kind,
             classes=list(source.classes),
             image_shape=list(source.shape),
             dtype=source.dtype,
