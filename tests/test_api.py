@@ -284,12 +284,13 @@ def test_ctrl_c_ends_a_fit_and_nothing_else(project: Path) -> None:
 
 def test_a_published_data_set_is_made_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = pipeline.load_data("mnist_5k")
-    assert "download: mnist_5k" in capsys.readouterr().out
+    written_ns = (first.folder / "data/processed/data_card.json").stat().st_mtime_ns
     again = pipeline.load_data("mnist_5k")
     other = pipeline.load_data("mnist_5k", validation_fraction=0.2)
 
-    assert capsys.readouterr().out.count("download: mnist_5k") == 1
-    assert again.folder == first.folder
+    assert capsys.readouterr().out == ""
+    assert (again.folder / "data/processed/data_card.json").stat().st_mtime_ns == written_ns
+    assert (again.folder, again.folder != other.folder) == (first.folder, True)
     assert (first.train.images.shape, first.test.labels.shape) == ((3600, 28, 28), (1000,))
     assert other.validation is not None
     assert len(other.validation.labels) == 800
@@ -304,6 +305,15 @@ def test_arrays_are_split_and_kept_as_they_are(project: Path) -> None:
     assert np.array_equal(data.train.labels, labels)
     assert np.array_equal(data.test.images, test)
     assert (data.validation, data.classes, data.card.scaling["scale"]) == (None, ["a", "b", "c"], 255.0)
+
+
+def test_what_is_suspicious_is_said(project: Path) -> None:
+    (train, labels), (test, test_labels) = tiny()
+    test[0] = train[0]
+
+    assert "\n  suspicious: test: 1 of 12 samples occur in train" in repr(
+        pipeline.load_data(((train, labels), (test, test_labels)), validation_fraction=0)
+    )
 
 
 def test_rows_of_numbers_and_labels_of_text_are_arrays_too(project: Path) -> None:

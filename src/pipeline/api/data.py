@@ -6,11 +6,13 @@ Shapes: N samples, C classes. A sample is (height, width), (height, width, 3) or
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +60,8 @@ class Data:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{facts['count']:,} {split}" for split, facts in self.card.splits.items())
-        return f"<Data {self.card.name}: {counts}, each {tuple(self.card.image_shape)}; {len(self.classes)} classes>"
+        text = f"<Data {self.card.name}: {counts}, each {tuple(self.card.image_shape)}; {len(self.classes)} classes>"
+        return "\n  suspicious: ".join([text, *self.card.suspicions])
 
 
 def load_data(
@@ -121,7 +124,7 @@ def _prepare(folder: Path, root: Path, record: Mapping[str, Any]) -> None:
 
     root: where downloads are kept.
     """
-    with tempfile.TemporaryDirectory(prefix="pipeline-raw-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="pipeline-raw-") as temporary, redirect_stdout(io.StringIO()):
         raw = Path(temporary, "raw")
         view = validate(DownloadConfig, part(record, DownloadConfig)).data
         download(view, root, raw, os.environ.get("PIPELINE_MIRROR"))
@@ -142,7 +145,8 @@ def _write_arrays(
     samples = source_from_arrays(arrays, cfg.data.classes)
     if samples.features and cfg.expand.name != "none":
         raise ConfigError(f"expand={cfg.expand.name} deforms images, but these arrays are rows: leave it out")
-    write_processed(samples, "arrays", "arrays", folder / PROCESSED, cfg)
+    with redirect_stdout(io.StringIO()):  # `Data` says the same
+        write_processed(samples, "arrays", "arrays", folder / PROCESSED, cfg)
 
 
 def _temporary(write: Callable[[Path], object]) -> Data:

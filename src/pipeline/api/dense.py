@@ -166,8 +166,7 @@ class Dense:
         root = self._home if track is None else project_root()
         with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c():
             places = Places(root, data.folder, Path(out), record, code=self._home)
-            console = Console(soft_wrap=True, force_jupyter=False, quiet=not verbose)
-            training, portable, self.run_id = _train(cfg, places, console, tracked=track is not None)
+            training, portable, self.run_id = _train(cfg, places, _console(verbose), tracked=track is not None)
         self._fitted = Fitted(portable, record, training.measured(), data)
         self.history = History(training)
         return self.history
@@ -330,6 +329,14 @@ def _train(
         except Interrupted:
             raise SystemExit(128 + (interrupts.caught or signal.SIGINT)) from None
     return done, load_model(models), None
+
+
+def _console(verbose: bool) -> Console:
+    """Lines of plain text in a notebook too, which claims to be a terminal and cannot move a cursor."""
+    in_a_notebook = Console().is_jupyter
+    return Console(
+        soft_wrap=True, force_jupyter=False, force_terminal=False if in_a_notebook else None, quiet=not verbose
+    )
 
 
 @contextmanager
