@@ -80,8 +80,8 @@ def in_a_fresh_python(code: str, cwd: Path) -> Any:
 STATE = """
 import gc, json, os, signal, sys
 def state():
-    return [gc.isenabled(), gc.get_freeze_count(), gc.get_threshold(), sys.excepthook is sys.__excepthook__, sys.path[:],
-            signal.getsignal(signal.SIGINT) is signal.default_int_handler, os.getcwd()]
+    return [gc.isenabled(), gc.get_freeze_count(), gc.get_threshold(), sys.excepthook is sys.__excepthook__,
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler, os.getcwd(), sys.path[:]]
 before, variables, modules = state(), dict(os.environ), set(sys.modules)
 def new_variables():
     return sorted(name for name, text in os.environ.items() if variables.get(name) != text)
