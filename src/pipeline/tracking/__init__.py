@@ -7,6 +7,8 @@
 The only package that imports mlflow, and only once a store is used: importing it costs 0.1 s.
 """
 
+import os
+
 from pipeline.system.locks import locked
 from pipeline.system.signals import later_signals
 from pipeline.tracking.code_state import PATCH_FILE
@@ -24,6 +26,9 @@ from pipeline.tracking.limits import as_text
 from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
 from pipeline.tracking.run import DatasetRef, Run, RunRow
 from pipeline.tracking.store import Store
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no usage reports, no look-up at start
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # a model file must not run code when it is loaded
 
 __all__ = [
     "DESCRIPTION_TAG",
