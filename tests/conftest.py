@@ -8,10 +8,11 @@ import pytest
 
 import warm_process
 from lanes import SEED
-from pipeline.system.startup import set_thread_environment
+from pipeline.system.startup import set_mlflow_environment, set_thread_environment
 from pipeline.tracking.database import DATABASE, ensure_database
 
 set_thread_environment()  # before anything imports torch
+set_mlflow_environment()  # or MLflow
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -125,11 +125,15 @@ def test_a_dry_run_of_a_sweep_says_what_it_imports_and_draws_nothing() -> None:
 @pytest.mark.parametrize("command", ["train", "predict"])
 def test_mlflow_reports_no_usage(command: str) -> None:
     """It makes its client of reports when it is imported."""
-    told = f"from pipeline.system.startup import load; load({command!r}, 'torch', 'MLflow')"
+    told = f"""
+from pipeline.system.startup import begin, load
+begin("", [], may_be_warm=False)
+load({command!r}, "torch", "MLflow")
+"""
     client = "from mlflow.telemetry.client import get_telemetry_client; print(get_telemetry_client())"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DO_NOT"))}
     environment |= {"PYTHONPATH": str(ROOT / "src"), "CI": ""}  # where CI is set MLflow makes none anyway
-    done = subprocess.run([sys.executable, "-c", f"{told}; {client}"], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", f"{told}{client}"], env=environment, capture_output=True, text=True)
     assert done.stdout == "None\n", done.stderr
 
 

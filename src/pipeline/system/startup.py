@@ -30,6 +30,7 @@ def begin(module: str, arguments: Sequence[str], *, may_be_warm: bool = True) ->
         module: that Python runs, with these arguments.
     """
     set_thread_environment()
+    set_mlflow_environment()
     is_fork = os.environ.pop("PIPELINE_WARM_FORK", None) == str(os.getpid())  # fork_server.FORK
     if not is_fork:  # which the warm process ends in the same way
         atexit.register(_end)  # before what is imported registers its own: it is called after that
@@ -51,6 +52,12 @@ def set_thread_environment() -> None:
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
+def set_mlflow_environment() -> None:
+    """What commands ask of MLflow, unless the user has decided. MLflow reads it when it is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no usage reports, no look-up at start
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")  # a model file runs no code when it is loaded
+
+
 def load(command: str, *packages: str) -> None:
     """Import what the work needs, once the arguments are known to be right, and say what takes the time.
 
@@ -63,8 +70,6 @@ def load(command: str, *packages: str) -> None:
     if new and (rank is None or rank.local == 0):
         names = new[0] if len(new) == 1 else f"{', '.join(new[:-1])} and {new[-1]}"
         print(f"{command}: loading {names}", file=sys.stderr, flush=True)
-    if "MLflow" in packages:
-        importlib.import_module("pipeline.tracking")  # before it: turns its reports of usage off
     for module in (module for package in packages for module in PACKAGES[package]):
         importlib.import_module(module)
     settle()
