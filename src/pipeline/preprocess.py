@@ -36,8 +36,12 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
         raise DataContractError(
             f"{raw} holds {note.name}, but data.name={cfg.data.name}. Run: dvc repro, or with data={note.name}"
         )
+    return write_processed(open_source(raw, note, cfg.data), note.name, note.kind, out, cfg)
+
+
+def write_processed(source: Source, name: str, kind: str, out: Path, cfg: PreprocessConfig) -> DataCard:
+    """The same from samples that are open already."""
     deform = cfg.expand if isinstance(cfg.expand, DeformConfig) else None
-    source = open_source(raw, note, cfg.data)
     assignment = assign_splits(source, cfg.data)
     require_room(out, source, assignment, deform.copies if deform else 0)
     with atomic_folder(out) as new:
@@ -48,8 +52,8 @@ def preprocess(raw: Path, out: Path, cfg: PreprocessConfig) -> DataCard:
             expansion = expand(new / "train", deform)
             splits["train"] = expanded_facts(splits["train"], new / "train", expansion)
         card = DataCard(
-            name=note.name,
-            kind=note.kind,
+            name=name,
+            kind=kind,
             classes=list(source.classes),
             image_shape=list(source.shape),
             dtype=source.dtype,

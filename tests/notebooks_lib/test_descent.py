@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.descent import SGD, Momentum, OneUnit, RMSprop, Rule, path_of
+from lib.by_hand import SGD, Momentum, OneUnit, RMSprop, Rule, path_of
 from model.rmsprop_reference import EPS, LR, RHO, Floats, gradients, rmsprop
 
 START = np.random.default_rng(3).normal(size=(4, 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.inside import (
+from lib.network import (
     accuracies_without,
     activations,
     erased,

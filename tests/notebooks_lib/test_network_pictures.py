@@ -9,8 +9,8 @@ import pytest
 from figure_bytes import png
 from matplotlib.figure import Figure
 
-from lib import network_pictures as pictures
-from lib.inside import Votes
+from lib import network as pictures
+from lib.network import Votes
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8), dtype=np.uint8)

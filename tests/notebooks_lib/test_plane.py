@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from weight_makers import drawn
 
-from lib.numpy_network import Weights, cross_entropy, glorot_uniform, probabilities
-from lib.plane import principal_plane
+from lib.by_hand import Weights, cross_entropy, principal_plane, probabilities
 
 RNG = np.random.default_rng(0)
-CENTER, FIRST, SECOND = (glorot_uniform(RNG, 9, 6, 3) for _ in range(3))
+CENTER, FIRST, SECOND = (drawn(RNG, 9, 6, 3) for _ in range(3))
 PLACES = RNG.normal(size=(7, 2)) * [3, 1]
 
 

@@ -71,7 +71,7 @@ class DenseNetwork(nn.Module):
         self.register_buffer("scale", torch.tensor(spec.scale, dtype=torch.float32), persistent=False)
         self.pixels = spec.dtype == "uint8" and self.scale.ndim == 0 and not self.offset.any()
         self.divisor = float(self.scale) if self.pixels else 0.0
-        self.units = cfg.units
+        self.cfg, self.units = cfg, cfg.units
         widths = (prod(spec.shape), *cfg.units)
         self.hidden = nn.Sequential(
             *(hidden_layer(cfg, inputs, units) for inputs, units in zip(widths, cfg.units, strict=False))

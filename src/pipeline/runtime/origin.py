@@ -49,7 +49,7 @@ class Origin:
 def origin_of(cfg: TrainConfig, places: Places) -> Origin:
     card = places.inputs / DATA_CARD  # holds the digests of all arrays
     settings = cfg.model_dump(mode="json", exclude={"tracking", "sweep"}, by_alias=True)
-    return Origin(sha256_of(card), sha256_of_json(settings), code_sha256(places.inputs))
+    return Origin(sha256_of(card), sha256_of_json(settings), code_sha256(places.project))
 
 
 def code_sha256(project: Path, stage: str = "train") -> str:

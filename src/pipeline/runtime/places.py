@@ -23,6 +23,11 @@ class Places:
     inputs: Path
     out: Path
     resolved: Mapping[str, Any]  # the whole resolved configuration, to be written down with a run, never to be acted on
+    code: Path | None = None  # whose dvc.yaml and git say which code runs; None: `inputs`
+
+    @property
+    def project(self) -> Path:
+        return self.code or self.inputs
 
     @property
     def under_dvc(self) -> bool:

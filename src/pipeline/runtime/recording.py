@@ -66,7 +66,7 @@ def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -
     with store.run(cfg.tracking.experiment, name, resume=resume, tags=tags, server=cfg.tracking.server) as run:
         write_json(started, {"run_id": run.id})
         run.params(flat(places.resolved))
-        run.provenance(provenance(places.inputs))
+        run.provenance(provenance(places.project))
         run.tags({"seed": str(cfg.seed), THREADS_TAG: str(threads_of(cfg.trainer))})
         run.tags({f"origin.{key}": value for key, value in origin.as_json().items()})
         run.text(yaml.safe_dump(dict(places.resolved), sort_keys=False), "config.yaml")

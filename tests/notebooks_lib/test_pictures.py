@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lib import gradient_pictures, map_pictures, tensor_pictures
+from lib import gradients, maps, tensors
 from lib.style import animated_png, new_figure
 from pipeline.data.geometry import rotation, scaling, translation
 
@@ -59,7 +59,7 @@ def test_an_animation_has_all_frames_and_goes_round() -> None:
 
 def test_a_mosaic_has_each_image_in_its_place() -> None:
     """Row by row; what is left over is white."""
-    found = tensor_pictures.mosaic(DIGITS[:7])
+    found = tensors.mosaic(DIGITS[:7])
 
     assert found.shape == (3 * 28, 3 * 28)
     np.testing.assert_array_equal(found[28:56, 28:56], DIGITS[4])
@@ -67,12 +67,12 @@ def test_a_mosaic_has_each_image_in_its_place() -> None:
 
 
 def test_channels_add_up_to_the_photo() -> None:
-    channels = [tensor_pictures.tinted(PHOTOS[0], channel) for channel in range(3)]
+    channels = [tensors.tinted(PHOTOS[0], channel) for channel in range(3)]
     np.testing.assert_array_equal(np.sum(channels, axis=0), PHOTOS[0])
 
 
 def test_the_ranks_are_said_with_their_shapes() -> None:
-    axes = tensor_pictures.ranks(DIGITS, PHOTOS, index=2, row=8, column=20).axes
+    axes = tensors.ranks(DIGITS, PHOTOS, index=2, row=8, column=20).axes
 
     assert [one.get_xlabel() for one in axes] == [
         "shape ()", "shape (28,)", "shape (28, 28)", "shape (12, 28, 28)", "shape (2, 10, 16, 3)",
@@ -82,7 +82,7 @@ def test_the_ranks_are_said_with_their_shapes() -> None:
 
 
 def test_pixel_values_are_written_where_they_lie() -> None:
-    part = tensor_pictures.pixel_values(DIGITS[0], rows=slice(4, 7), columns=slice(8, 12)).axes[1]
+    part = tensors.pixel_values(DIGITS[0], rows=slice(4, 7), columns=slice(8, 12)).axes[1]
     written = {text.get_position(): int(text.get_text()) for text in part.texts}
 
     assert written == {(x, y): DIGITS[0, 4 + y, 8 + x] for x in range(4) for y in range(3)}
@@ -90,7 +90,7 @@ def test_pixel_values_are_written_where_they_lie() -> None:
 
 def test_the_class_table_has_each_class_in_its_column() -> None:
     labels = np.arange(12) % 3
-    figure = tensor_pictures.class_table(DIGITS, labels, ["a", "b", "c"], per_class=2)
+    figure = tensors.class_table(DIGITS, labels, ["a", "b", "c"], per_class=2)
 
     np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), DIGITS[4])  # second row, class b
     assert titles(figure)[:3] == [f"label {n}\nclass “{name}”" for n, name in enumerate("abc")]
@@ -100,7 +100,7 @@ def test_the_class_table_has_each_class_in_its_column() -> None:
 
 
 def test_a_grid_has_its_upright_lines_first() -> None:
-    lines = map_pictures.grid_lines(1, 5, num_points=3)
+    lines = maps.grid_lines(1, 5, num_points=3)
 
     assert lines.shape == (10, 3, 2)
     np.testing.assert_array_equal(lines[0], [[-1, -1], [-1, 0], [-1, 1]])
@@ -109,7 +109,7 @@ def test_a_grid_has_its_upright_lines_first() -> None:
 
 def test_a_map_moves_the_grid_and_the_image_alike() -> None:
     """7 px of an image of 28 are half a unit of a grid that is 2 wide."""
-    figure = map_pictures.maps_at_work({"none": scaling(1, 1), "moved": translation(7, 0)}, DIGITS[0])
+    figure = maps.maps_at_work({"none": scaling(1, 1), "moved": translation(7, 0)}, DIGITS[0])
     before, after = (np.array(drawn_lines(axes)[10:]) for axes in figure.axes[:2])  # the first ten are the grey grid
 
     np.testing.assert_allclose(after, before + np.array([0.5, 0]))
@@ -117,14 +117,12 @@ def test_a_map_moves_the_grid_and_the_image_alike() -> None:
 
 
 def test_a_map_is_written_as_its_matrix() -> None:
-    assert map_pictures.written(rotation(90)) == "[ 0.00 -1.00 |  0.0]\n[ 1.00  0.00 |  0.0]"
+    assert maps.written(rotation(90)) == "[ 0.00 -1.00 |  0.0]\n[ 1.00  0.00 |  0.0]"
 
 
 def test_regions_say_how_many_points_are_right() -> None:
     points = np.array([[-1.0, 0], [1, 0], [1, 1], [2, 0]])
-    figure = map_pictures.regions(
-        points, np.array([0, 1, 1, 0]), {"right of 0": lambda p: (p[:, 0] > 0).astype(np.int64)}
-    )
+    figure = maps.regions(points, np.array([0, 1, 1, 0]), {"right of 0": lambda p: (p[:, 0] > 0).astype(np.int64)})
 
     assert titles(figure) == ["right of 0\n75.0% of the points right"]
     said = np.asarray(figure.axes[0].images[0].get_array())
@@ -144,32 +142,32 @@ def bowl(w: Floats, b: Floats) -> Floats:
 
 
 EVERY: dict[str, Callable[[], Figure]] = {
-    "channels": lambda: tensor_pictures.channels(PHOTOS[0]),
-    "batch axes": lambda: tensor_pictures.batch_axes(DIGITS[:8]),
-    "frames": lambda: tensor_pictures.frames(DIGITS.reshape(3, 4, 28, 28), every="45° each"),
-    "views": lambda: tensor_pictures.views({"a": DIGITS[0], "b": DIGITS[:5], "c": DIGITS[0, 0]}, columns=2),
-    "flattened": lambda: tensor_pictures.flattened(DIGITS[0], {8: "red"}),
-    "images": lambda: map_pictures.images_in_a_row({"a": DIGITS[0], "b": DIGITS[1]}),
-    "grids": lambda: map_pictures.grids_in_a_row(dict.fromkeys("ab", map_pictures.grid_lines(1, 3)), reach=2),
-    "sheets": lambda: map_pictures.sheets_figure({"a": np.random.default_rng(0).random((2, 5, 5, 3))}, reach=1),
-    "slope": lambda: gradient_pictures.slope_and_steps(
+    "channels": lambda: tensors.channels(PHOTOS[0]),
+    "batch axes": lambda: tensors.batch_axes(DIGITS[:8]),
+    "frames": lambda: tensors.frames(DIGITS.reshape(3, 4, 28, 28), every="45° each"),
+    "views": lambda: tensors.views({"a": DIGITS[0], "b": DIGITS[:5], "c": DIGITS[0, 0]}, columns=2),
+    "flattened": lambda: tensors.flattened(DIGITS[0], {8: "red"}),
+    "images": lambda: maps.images_in_a_row({"a": DIGITS[0], "b": DIGITS[1]}),
+    "grids": lambda: maps.grids_in_a_row(dict.fromkeys("ab", maps.grid_lines(1, 3)), reach=2),
+    "sheets": lambda: maps.sheets_figure({"a": np.random.default_rng(0).random((2, 5, 5, 3))}, reach=1),
+    "slope": lambda: gradients.slope_and_steps(
         np.square, lambda w: 2 * w, 1.0, (-0.5, -0.2), {"down": np.array([1.8, 0.5, 0.1])}
     ),
-    "steepest": lambda: gradient_pictures.steepest(
+    "steepest": lambda: gradients.steepest(
         bowl, (0.5, 0.5), np.array([1.0, 3.0]), np.sin(np.linspace(0, 6, 50)), 0.1
     ),
-    "descents": lambda: gradient_pictures.descents(
+    "descents": lambda: gradients.descents(
         bowl, {"a": {"SGD": a_path(1, 1), "momentum": a_path(1, 1)}, "b": {"RMSprop": a_path(-1, 1)}}, (-2, 2), (-2, 2)
     ),
-    "plane": lambda: gradient_pictures.descents_on_plane(
+    "plane": lambda: gradients.descents_on_plane(
         np.linspace(-1, 1, 5), np.linspace(-1, 1, 4), bowl(*np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 4))),
         {"SGD": a_path(1, 1)}, {"SGD": np.geomspace(1, 0.1, 6)}, every=5,
     ),
-    "chain": lambda: gradient_pictures.chain(
-        [gradient_pictures.Link("x", "(B, 4)", ""), gradient_pictures.Link("dot W", "(B, 2)", "g")],
+    "chain": lambda: gradients.chain(
+        [gradients.Link("x", "(B, 4)", ""), gradients.Link("dot W", "(B, 2)", "g")],
         {1: ("W", "dot(xᵀ, g)")},
     ),
-    "histories": lambda: gradient_pictures.two_histories(
+    "histories": lambda: gradients.two_histories(
         {"loss": np.array([2.0, 1.0]), "accuracy": np.array([0.5, 0.6])},
         {"loss": np.array([2.0, 1.1]), "accuracy": np.array([0.5, 0.6])},
         names=("a", "b"),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from weight_makers import drawn
 
-from lib.numpy_network import (
+from lib.by_hand import (
     Floats,
     Weights,
     cross_entropy,
-    glorot_uniform,
     loss_and_gradients,
     probabilities,
     softmax,
@@ -24,10 +24,7 @@ def samples(count: int) -> tuple[Floats, NDArray[np.int64]]:
 
 
 def some_weights() -> Weights:
-    """Biases that are not 0, so that an error in them shows."""
-    rng = np.random.default_rng(1)
-    drawn = glorot_uniform(rng, 12, 7, 4)
-    return drawn._replace(b1=rng.normal(0, 0.2, 7), b2=rng.normal(0, 0.2, 4))
+    return drawn(np.random.default_rng(1), 12, 7, 4)
 
 
 @pytest.mark.parametrize("count", [1, 33])
@@ -66,15 +63,3 @@ def test_the_weights_type_is_kept() -> None:
     _, gradients = loss_and_gradients(x.astype(np.float32), labels, weights)
 
     assert {array.dtype.name for array in gradients} == {"float32"}
-
-
-def test_glorot_uniform_fills_its_range() -> None:
-    """± sqrt(6 / (inputs + outputs)) of each layer, and no bias."""
-    weights = glorot_uniform(np.random.default_rng(0), 300, 200, 10)
-
-    for weight in (weights.W1, weights.W2):
-        limit = np.sqrt(6 / sum(weight.shape))
-        assert 0.99 * limit < np.abs(weight).max() <= limit
-        assert abs(weight.mean()) < 0.05 * limit
-    assert not weights.b1.any()
-    assert not weights.b2.any()

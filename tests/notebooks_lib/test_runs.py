@@ -13,7 +13,7 @@ import pytest
 from figure_bytes import png
 from matplotlib.figure import Figure
 
-from lib import run_pictures as pictures
+from lib import runs as pictures
 from pipeline.tracking import Store
 from pipeline.tracking.database import DATABASE
 
