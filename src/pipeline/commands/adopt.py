@@ -1,8 +1,6 @@
-"""From a sweep to the pipeline: its best configuration becomes an experiment file, and `dvc repro` runs it.
+"""pipeline adopt: the best settings of a sweep become an experiment file of conf/, and `dvc repro` trains with them.
 
-Use:  pipeline adopt SWEEP_OR_RUN [--name NAME]
-
-The pipeline's model is then the job's, byte for byte. If it is not, this says so, and the project is as it was before.
+The pipeline's model is then the job's, byte for byte. If it is not, this says so and restores the project.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ WHAT_DIFFERS = {"config": "the settings in conf/", "data": "data/processed", "co
 
 @dataclass(frozen=True)
 class Winner:
-    """The job whose configuration is promoted."""
+    """The job whose settings are adopted."""
 
     row: RunRow
     why: str  # a line for the file's head
@@ -84,7 +82,7 @@ def winner(store: Store, asked: str) -> Winner:
     if len(found) == 1:
         if MODEL_TAG not in found[0].tags:
             raise ConfigError(
-                f"run {found[0].run_id} is {found[0].status} and left no model, so there is none to promote"
+                f"run {found[0].run_id} is {found[0].status} and left no model, so there is nothing to adopt"
             )
         return Winner(found[0], f"job {found[0].tags['sweep.number']} of a sweep, run {found[0].run_id}")
     newest = newest_in_words(known)
@@ -170,14 +168,14 @@ def promote(root: Path, asked: str, name: str | None, *, repro: bool) -> None:
             raise ConfigError(f"{CONFIG} has no line `  - experiment: …` in its defaults, to name {name} in")
         write_text(config, settings)
         print(
-            f"promote: {chosen.row.name} ({chosen.why})\n  written  {file.relative_to(root)}, named in {CONFIG}",
+            f"adopt: {chosen.row.name} ({chosen.why})\n  written  {file.relative_to(root)}, named in {CONFIG}",
             flush=True,
         )
         if repro:
-            dvc_repro(root, "train", otherwise="nothing is promoted, and all is as it was before")
+            dvc_repro(root, "train", otherwise="nothing is adopted, and all is as it was before")
             require_same_model(chosen, root)
     if repro:
-        dvc_repro(root, otherwise="the model is promoted but not evaluated; `dvc repro` goes on from here")
+        dvc_repro(root, otherwise="the settings are adopted, the model is not evaluated; `dvc repro` goes on from here")
 
 
 def dvc_repro(root: Path, *stages: str, otherwise: str) -> None:
@@ -198,7 +196,7 @@ def require_same_model(chosen: Winner, root: Path) -> None:
         _, why = environment(chosen.row, root)
         raise PipelineError(
             f"dvc repro gave another model ({found[:12]}) than the job had ({expected[:12]}): {why}. Nothing is "
-            "promoted, and all is as it was before, but for this training's run in MLflow. To train with these "
+            "adopted, and all is as it was before, but for this training's run in MLflow. To train with these "
             "settings all the same: --no-repro, then `dvc repro`"
         )
     learned = read_json(root / "metrics/learning.json")
@@ -206,15 +204,9 @@ def require_same_model(chosen: Winner, root: Path) -> None:
     print(f"  the same model, byte for byte: sha256 {found[:12]}\n  {shown}", flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="id of a sweep, or the beginning of a run's id")
-    parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
-    parser.add_argument("--no-repro", action="store_true", help="write the files and do not run dvc repro")
-
-
 def main(args: argparse.Namespace) -> None:
     if args.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", args.name):
         raise ConfigError(f"--name {args.name!r}: letters, digits, - and _ only; it becomes a file's name")
     root = project_root()
-    load("promote", "MLflow")
+    load("adopt", "MLflow")
     promote(root, args.what, args.name, repro=not args.no_repro)

@@ -1,7 +1,6 @@
-"""Which version of a registered model is in use.  pipeline champion [VERSION | --back]
+"""pipeline champion: list the versions of a registered model, promote one to champion, or roll back.
 
-Without an argument: the versions, newest first. VERSION becomes the champion; --back makes the one before it the
-champion again. `dvc repro` appoints by itself what is no worse than the champion.
+`dvc repro` promotes by itself a model that is shown to be no worse than the champion (pipeline/registry/).
 """
 
 from __future__ import annotations
@@ -66,13 +65,6 @@ def print_versions(console: Console, registry: Registry, name: str) -> None:
         )
     console.print(f"{name}: `mlflow.pyfunc.load_model('models:/{name}@champion')`", highlight=False, markup=False)
     console.print(table, markup=False)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("version", nargs="?", type=int, metavar="VERSION", help="becomes the champion")
-    choice.add_argument("--back", action="store_true", help="the champion before this one becomes it again")
-    parser.add_argument("--model", metavar="NAME", help="the registered model, where there are several")
 
 
 def main(args: argparse.Namespace) -> None:
