@@ -3,7 +3,7 @@
 import argparse
 from types import ModuleType
 
-from pipeline.commands.arguments import parser_of
+from pipeline.commands.parsers import parser_of
 
 
 def arguments_of(command: ModuleType, *words: str) -> argparse.Namespace:

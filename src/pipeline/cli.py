@@ -127,7 +127,7 @@ def _stage_page(name: str) -> str:
 
 
 def _command(name: str) -> None:
-    from pipeline.commands.arguments import parser_of
+    from pipeline.commands.parsers import parser_of
     from pipeline.system.exit_codes import explained
 
     args = parser_of(name).parse_args()

@@ -1,7 +1,7 @@
 """What `pipeline COMMAND --help` prints: one shape for all commands, and the pages of the stages.
 
 A page is what argparse makes of it, at most 25 lines of 80 columns. Nothing is composed for it, and nothing slow is
-imported; pipeline/commands/arguments.py has the pages of the other commands.
+imported; pipeline/commands/parsers.py has the pages of the other commands.
 """
 
 from __future__ import annotations
