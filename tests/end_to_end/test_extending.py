@@ -41,7 +41,7 @@ def test_the_blocks_of_the_page_make_what_it_says(project: Project) -> None:
     names = apply_blocks(project.root)
     project.run(sys.executable, "-m", "pipeline.train", "optimizer=lion", "model=residual", "trainer.num_epochs=1")
 
-    assert len(names) == 13
+    assert len(names) == 11
     run = project.all_runs()[0]
     assert run.info.run_name == "residual-256x256 lion mnist_5k"
     assert run.data.params["optimizer.target"] == "pipeline.model.lion.Lion"
