@@ -3,9 +3,9 @@
 import argparse
 from types import ModuleType
 
+from pipeline.commands.parsers import parser_of
+
 
 def arguments_of(command: ModuleType, *words: str) -> argparse.Namespace:
     """What `pipeline COMMAND WORDS` gives to the command's `main`."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args(words)
+    return parser_of(command.__name__.rpartition(".")[2]).parse_args(words)

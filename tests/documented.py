@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/, and for each of them what runs it."""
+"""The commands in README.md, CONTRIBUTING.md, SECURITY.md and docs/, and for each of them what runs it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 from project_maker import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 PROGRAMS = (
     "createdb|curl|docker|dvc|export|git|make|mkdocs|mlflow|pip|pipeline|python|ray|sbatch|scancel|source|squeue|srun|ssh"
     "|torchrun"
@@ -66,6 +69,7 @@ SMALLEST = "tests/test_benchmarks.py::test_the_smallest_form_makes_the_tables_of
 ELSEWHERE = {
     "git clone … && cd …": "what a person did to read this",
     "git status": "tests/end_to_end/test_what_runs.py::test_the_same_commit_elsewhere_gives_the_same_bytes",
+    "pipeline COMMAND --help": "tests/config/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
     "make test": "this very run",
     "make test-all": "hours",
     "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
@@ -116,7 +120,7 @@ ELSEWHERE = {
     "'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'model.units=int(interval(32,512))' hydra.sweeper.pruner=median":
         "tests/end_to_end/test_optuna.py::test_pruned_trials_end_early_and_say_so, fewer trials",
     "pipeline champion 3": CHAMPION,
-    "pipeline champion --back": CHAMPION,
+    "pipeline champion --rollback": CHAMPION,
     "make serve": SERVE,
     "pipeline serve model=@champion --port 5001": SERVE,
     "curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @example.json": SERVE,
@@ -131,6 +135,8 @@ ELSEWHERE = {
     "pipeline train optimizer=lion": EXTENDING,
     "pipeline train -m optimizer=rmsprop,lion sweep.seeds=2": f"{EXTENDING}, the optimizer alone",
     "pipeline train model=residual": EXTENDING,
+    "python -m pytest tests/config": "what .ci/run calls, among the others",
+    "python -m pytest -m slow tests/end_to_end/test_readme.py": "what .ci/run calls, among the others",
     "python -m pytest tests/config tests/model tests/test_dvc_yaml.py": "what .ci/run calls, among the others",
     # tracking servers
     "mlflow server --host 127.0.0.1 --port 5001 --backend-store-uri sqlite:///server.db "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from reference import PAGE, page
 
 from config.config_makers import NEEDED, composed
@@ -110,6 +112,67 @@ def test_a_link_of_the_repository_is_one_of_the_site(file: str, link: str, in_th
     spec.loader.exec_module(site := importlib.util.module_from_spec(spec))
 
     assert site.for_the_site(link, file) == in_the_site
+
+
+FOLDERS = "benchmarks|conf|docs|notebooks|src|tests"
+PATH = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w/?")
+MODULE = re.compile(r"(?<![\w./-])pipeline(?:\.[A-Za-z_]\w*)+")
+MADE_BY_A_READER = re.compile(r"\b(?:lion|residual|wide|sweep-ID|CLASS)\b")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_every_path_that_a_page_names_is_there(path: Path) -> None:
+    """`src/pipeline/cli.py`, tests/config/: but for what docs/extending.md and a reader make."""
+    named = {name for name in PATH.findall(path.read_text(encoding="utf-8")) if not MADE_BY_A_READER.search(name)}
+
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_every_module_that_a_page_names_is_there(path: Path) -> None:
+    """`pipeline.train`, `pipeline.model.rmsprop.KerasRMSprop`: a module, or a name that one defines."""
+    named = {name for name in MODULE.findall(path.read_text(encoding="utf-8")) if not MADE_BY_A_READER.search(name)}
+
+    assert [name for name in sorted(named) if not module_or_name(name)] == []
+
+
+def module_or_name(dotted: str) -> bool:
+    where = ROOT / "src" / dotted.replace(".", "/")
+    if where.is_dir() or where.with_suffix(".py").exists():
+        return True
+    file, name = where.parent, where.name
+    source = next((text for text in (file.with_suffix(".py"), file / "__init__.py") if text.exists()), None)
+    return source is not None and bool(
+        re.search(rf"^(?:def|class) {name}\b|^{name}\b|\b{name}\b,?$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Each path is there, and each package of src/pipeline/ is named."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = "conf/ " + readme.partition("```text\nconf/ ")[2].partition("```")[0]
+    parents: list[str] = []
+    paths = []
+    for indent, name in re.findall(r"^((?: {4})*)([\w./]+)  ", tree, re.MULTILINE):
+        parents = [*parents[: len(indent) // 4], name.rstrip("/")]
+        paths.append("/".join(parents))
+    packages = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "src/pipeline").glob("*/__init__.py")}
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert packages - set(paths) == set()
+
+
+def test_the_citation_has_the_version_and_licence_of_the_package() -> None:
+    """CFF 1.2.0 needs these keys, and an author."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["message"]
+    assert citation["authors"] == [{"name": "The dense-pipeline project"}]
+    assert [citation["title"], citation["version"], citation["license"]] == [
+        project[key] for key in ("name", "version", "license")
+    ]
 
 
 # ---------------------------------------------------------------- the reference of all settings

@@ -6,7 +6,6 @@ with one message and the exit code that docs/troubleshooting.md lists.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Callable
@@ -17,26 +16,26 @@ from typing import Any, NoReturn
 from pipeline.system.startup import begin, load, run
 
 STAGES = {
-    "configure": "compose and check conf/, write params.yaml",
-    "download": "fetch or pack the data, verified",
-    "preprocess": "make checked, split arrays of it",
-    "train": "train a network; with -m a sweep",
-    "evaluate": "score the test set once, write the report",
+    "configure": "compose and check the settings of conf/",
+    "download": "fetch published data, or read your own",
+    "preprocess": "check and split the data into arrays",
+    "train": "train a network, or with -m a sweep",
+    "evaluate": "score the test set and write a report",
 }
 PACKAGES = {
     "train": ("torch", "Lightning", "MLflow"),
     "evaluate": ("torch", "MLflow"),
 }  # of the stages that are slow to load
 COMMANDS = {
-    "compare": "is B really better than A?",
-    "champion": "which version of a model is in use; promote or roll back",
-    "predict": "what is on these images?",
+    "compare": "say whether one model is really better than another",
+    "champion": "show which model is in use; promote a version, or roll back",
+    "predict": "say what is on images",
     "reproduce": "make a run again and say whether it is the same",
-    "adopt": "make the best of a sweep the pipeline's own settings",
+    "adopt": "make the best settings of a sweep the pipeline's own",
     "export": "write a model as ONNX",
     "serve": "answer requests over REST",
-    "demo": "a page to draw on",
-    "ui": "open the MLflow UI",
+    "demo": "open a page to draw on",
+    "ui": "open MLflow's pages on the runs",
     "sync": "copy runs to a tracking server",
     "warm": "keep a process ready that runs commands at once",
 }
@@ -48,9 +47,11 @@ def main(name: str | None = None) -> NoReturn:
     name: of the command; None: the first argument.
     """
     if name is None:
-        if sys.argv[1:2] in ([], ["-h"], ["--help"], ["help"]):
+        if sys.argv[1:] in ([], ["-h"], ["--help"], ["help"]):
             print(overview(), end="")
             sys.exit(0)
+        if sys.argv[1] == "help":  # `pipeline help train`
+            sys.argv[1:] = [*sys.argv[2:], "--help"]
         name = sys.argv.pop(1)
     if name not in STAGES | COMMANDS:
         print(
@@ -58,6 +59,9 @@ def main(name: str | None = None) -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(2)
+    if name in STAGES and {"-h", "--help"} & set(sys.argv[1:]):
+        print(_stage_page(name), end="")
+        sys.exit(0)
     begin("pipeline", [name, *sys.argv[1:]], may_be_warm=name != "warm")
     run(dispatch, name)
     sys.exit(0)
@@ -73,7 +77,9 @@ def dispatch(name: str) -> None:
 
 def overview() -> str:
     lines = [
-        "pipeline COMMAND …: train, evaluate and compare Dense networks",
+        "usage: pipeline COMMAND ...",
+        "",
+        "Train, evaluate and compare Dense networks.",
         "",
         "Stages, in the order in which `dvc repro` runs them:",
     ]
@@ -113,14 +119,22 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.{name}")
 
 
+def _stage_page(name: str) -> str:
+    from pipeline.config.help import stage_page
+    from pipeline.runtime.places import project_root
+    from pipeline.system.errors import PipelineError
+
+    try:
+        return stage_page(name, project_root() / "conf")
+    except PipelineError:  # outside a project there is nothing to choose from
+        return stage_page(name, None)
+
+
 def _command(name: str) -> None:
+    from pipeline.commands.parsers import parser_of
     from pipeline.system.exit_codes import explained
 
+    args = parser_of(name).parse_args()
     module = _module(f"commands.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"pipeline {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    module.add_arguments(parser)
-    args = parser.parse_args()
     with explained(name):
         module.main(args)

@@ -55,7 +55,8 @@ def _dropped_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str
         return []
     return [
         f"conf/ does not name {path}, so it is the data no more. To train on it, repeat `dvc exp run "
-        f"-S data={data['kind']} -S data.path={path} …`, or name it in conf/ (docs/data.md, What stays)"
+        f"-S data={data['kind']} -S data.path={path} …`, or name it in conf/ "
+        "(docs/data.md, Make your data the default)"
     ]
 
 

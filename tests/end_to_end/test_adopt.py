@@ -14,7 +14,7 @@ from project_maker import Project
 
 pytestmark = pytest.mark.slow
 TRAIN = (sys.executable, "-m", "pipeline.train")
-PROMOTE = (sys.executable, "-m", "pipeline", "adopt")
+ADOPT = (sys.executable, "-m", "pipeline", "adopt")
 
 
 def parent_of(project: Project) -> RunRow:
@@ -31,7 +31,7 @@ def test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte(project: Project) ->
     )
     parent = parent_of(project)
     summary = json.loads(next(project.root.glob("multirun/train/*/summary.json")).read_text())
-    done = project.run(*PROMOTE, parent.tags["sweep.id"], "--name", "winner")
+    done = project.run(*ADOPT, parent.tags["sweep.id"], "--name", "winner")
 
     job = project.store.row(parent.tags["sweep.best_run_id"])
     assert done.ran == ["configure", "train", "evaluate"]
@@ -50,22 +50,22 @@ def test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte(project: Project) ->
     assert project.repro().ran == []
 
 
-def test_what_cannot_be_promoted_changes_nothing(project: Project) -> None:
+def test_what_cannot_be_adopted_changes_nothing(project: Project) -> None:
     """An unknown id, a name that is no file's, a job with other weights, and a sweep whose code is no longer there."""
     project.run(*TRAIN, "-m", "model.units=8,16")
     job = parent_of(project).tags["sweep.best_run_id"]
     before = {name: (project.root / name).read_bytes() for name in ("models/run.json", "models/model.safetensors")}
     project.store.client.set_tag(job, MODEL_TAG, "0" * 64)
 
-    unknown = project.run(*PROMOTE, "nonsense", expect=2)
-    name = project.run(*PROMOTE, job[:12], "--name", "../escape", expect=2)
-    other = project.run(*PROMOTE, job[:12], expect=1)
+    unknown = project.run(*ADOPT, "nonsense", expect=2)
+    name = project.run(*ADOPT, job[:12], "--name", "../escape", expect=2)
+    other = project.run(*ADOPT, job[:12], expect=1)
     assert project.status == ""
     assert {name: (project.root / name).read_bytes() for name in before} == before
     assert project.run("dvc", "status").text.strip().endswith("up to date.")
     project.edit("src/pipeline/model/dense.py", "Raw samples in", "Raw  samples in")
     project.git("add", "src")
-    changed = project.run(*PROMOTE, job[:12], expect=1)
+    changed = project.run(*ADOPT, job[:12], expect=1)
 
     assert unknown.text.startswith("adopt: error: nonsense: nothing is called so. Expected a run")
     assert "letters, digits" in name.text
@@ -80,21 +80,21 @@ def test_what_cannot_be_promoted_changes_nothing(project: Project) -> None:
 def test_files_alone_are_written_without_repro(project: Project) -> None:
     project.run(*TRAIN, "-m", "optimizer.lr=1e-3,3e-3")
     identity = parent_of(project).tags["sweep.id"]
-    done = project.run(*PROMOTE, identity, "--no-repro", PIPELINE_WARM="0")
+    done = project.run(*ADOPT, identity, "--no-repro", PIPELINE_WARM="0")
 
     assert done.ran == []
     assert project.status.splitlines() == [" M conf/config.yaml", f"?? conf/experiment/sweep-{identity}.yaml"]
 
 
-def test_a_sweep_on_top_of_what_was_promoted_can_be_promoted(project: Project) -> None:
+def test_a_sweep_on_top_of_what_was_adopted_can_be_adopted(project: Project) -> None:
     """The new experiment builds on the one that conf/config.yaml named when the sweep ran."""
     project.run(*TRAIN, "-m", "model.units=8,16")
     first = parent_of(project).tags["sweep.id"]
-    project.run(*PROMOTE, first, "--name", "first", "--no-repro")
+    project.run(*ADOPT, first, "--name", "first", "--no-repro")
     project.run(*TRAIN, "-m", "optimizer.lr=1e-3,3e-3")
     parent = parent_of(project)
-    project.run(*PROMOTE, parent.tags["sweep.id"], "--name", "second", "--no-repro")
-    wrong_name = project.run(*PROMOTE, first, "--name", "second", "--no-repro", expect=2)
+    project.run(*ADOPT, parent.tags["sweep.id"], "--name", "second", "--no-repro")
+    wrong_name = project.run(*ADOPT, first, "--name", "second", "--no-repro", expect=2)
 
     composed = project.run(*TRAIN, "--cfg", "job").text
     job = project.store.row(parent.tags["sweep.best_run_id"])
@@ -103,11 +103,11 @@ def test_a_sweep_on_top_of_what_was_promoted_can_be_promoted(project: Project) -
     assert "conf/experiment/second.yaml is there already, and not from this sweep" in wrong_name.text
 
 
-def test_a_job_without_a_model_cannot_be_promoted(project: Project) -> None:
+def test_a_job_without_a_model_cannot_be_adopted(project: Project) -> None:
     """Said at once, not after a training."""
     project.run(*TRAIN, "-m", "optimizer=sgd", "optimizer.lr=0.1,1e38", expect=1)
     (failed,) = [row for row in project.store.children(parent_of(project).run_id) if row.status == "FAILED"]
-    done = project.run(*PROMOTE, failed.run_id[:12], expect=2)
+    done = project.run(*ADOPT, failed.run_id[:12], expect=2)
 
     assert f"run {failed.run_id} is FAILED and left no model" in done.text
     assert project.status == ""

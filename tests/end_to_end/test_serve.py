@@ -91,7 +91,7 @@ def malformed(rng: random.Random, good: bytes) -> tuple[bytes, str]:
 
 def test_the_request_of_the_docs_is_answered(server: Server) -> None:
     """By curl, as it is printed; and the server gives the probabilities that the pipeline's own model gives."""
-    command = re.search(r"^    (curl .*)$", (server.project.root / "docs/serving.md").read_text(), re.MULTILINE)
+    command = re.search(r"^(curl .*)$", (server.project.root / "docs/serving.md").read_text(), re.MULTILINE)
     assert command is not None
     asked = command[1].replace("5001", str(server.port)).replace("@example.json", f"@{server.example}")
     said = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout

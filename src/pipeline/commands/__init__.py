@@ -1,1 +1,4 @@
-"""What people run beside the stages: `pipeline NAME`, one module each."""
+"""The commands around the stages, a module each: `main(args)` does the work.
+
+pipeline/cli.py starts them; parsers.py has their arguments and what their --help says.
+"""

@@ -1,8 +1,6 @@
-"""From a sweep to the pipeline: its best configuration becomes an experiment file, and `dvc repro` runs it.
+"""pipeline adopt: the best settings of a sweep become an experiment file of conf/, and `dvc repro` trains with them.
 
-Use:  pipeline adopt SWEEP_OR_RUN [--name NAME]
-
-The pipeline's model is then the job's, byte for byte. If it is not, this says so, and the project is as it was before.
+The pipeline's model is then the job's, byte for byte. If it is not, this says so and restores the project.
 """
 
 from __future__ import annotations
@@ -194,12 +192,6 @@ def require_same_model(chosen: Winner, root: Path) -> None:
     learned = read_json(root / "metrics/learning.json")
     metrics = "  ".join(f"{key} {value:.4f}" for key, value in learned.items() if "/" in key)
     print(f"  the same model, byte for byte: sha256 {trained[:12]}\n  {metrics}", flush=True)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="a sweep, or a run of one")
-    parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
-    parser.add_argument("--no-repro", action="store_true", help="write the files and do not run dvc repro")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from rich.console import Console
@@ -19,14 +18,6 @@ def model_named(word: str | None) -> str | None:
     if not word.startswith("model="):
         raise ConfigError(f"{word}: expected model=NAME, such as model=@champion")
     return word.removeprefix("model=")
-
-
-def port(text: str) -> int:
-    """For argparse."""
-    number = int(text)
-    if not 0 < number < 1 << 16:
-        raise argparse.ArgumentTypeError(f"expected 1 to {(1 << 16) - 1}, found {number}")
-    return number
 
 
 def wide_console() -> Console:

@@ -1,7 +1,6 @@
-"""Which version of a registered model is in use.  pipeline champion [VERSION | --rollback]
+"""pipeline champion: list the versions of a registered model, promote one to champion, or roll back.
 
-Without an argument: the versions, newest first. VERSION becomes the champion; --rollback makes the one before it the
-champion again. `dvc repro` promotes by itself what is no worse than the champion.
+`dvc repro` promotes by itself a model that is shown to be no worse than the champion (pipeline/registry/).
 """
 
 from __future__ import annotations
@@ -74,15 +73,6 @@ def print_versions(console: Console, store: Store, model: RegisteredModel) -> No
         f"{model.name}: `mlflow.pyfunc.load_model('models:/{model.name}@champion')`", highlight=False, markup=False
     )
     console.print(table, markup=False)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("version", nargs="?", metavar="VERSION", help="a number, or NAME@NUMBER: becomes the champion")
-    choice.add_argument(
-        "--rollback", "--back", action="store_true", help="the champion before this one becomes it again"
-    )
-    parser.add_argument("--model", metavar="NAME", help="the registered model, where there are several")
 
 
 def main(args: argparse.Namespace) -> None:

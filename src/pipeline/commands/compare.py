@@ -1,7 +1,6 @@
-"""Is B really better than A?  pipeline compare A B [C …]
+"""pipeline compare: whether one model is better than another, for other test images and for other seeds.
 
-Each is a run (its name, or the beginning of its id), a sweep (its best configuration, with all seeds), `@champion`, a
-revision of git, or `workspace`. All answer the same test images, and each is compared with the first.
+Every model answers the same test images, and each is compared with the first.
 """
 
 from __future__ import annotations
@@ -80,13 +79,6 @@ def log_comparisons(store: Store, comparisons: Sequence[Comparison], folder: Pat
             run.artifact(folder / "comparison.html", f"comparisons/{folder.name}")
             run.artifact(folder / "comparison.json", f"comparisons/{folder.name}")
     return run_ids
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="a run, a sweep, @champion, a revision of git, or workspace"
-    )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def main(args: argparse.Namespace) -> None:

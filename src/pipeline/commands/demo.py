@@ -1,7 +1,6 @@
-"""A page to draw on.  pipeline demo [model=@champion] [--port N]
+"""pipeline demo: a page to draw on, served on this machine alone.
 
-Draw a figure with mouse, pen or finger: the probabilities move with each stroke, and the page shows what the
-network sees and which strokes spoke for its answer. On this machine alone (127.0.0.1).
+The probabilities move with each stroke; the page shows what the network sees and which strokes spoke for its answer.
 """
 
 from __future__ import annotations
@@ -10,17 +9,10 @@ import argparse
 import os
 import socket
 
-from pipeline.commands.arguments import model_named, port
+from pipeline.commands.arguments import model_named
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
-
-PORT = 5002
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, a run, or a folder")
-    parser.add_argument("--port", type=port, default=PORT)
 
 
 def main(args: argparse.Namespace) -> None:

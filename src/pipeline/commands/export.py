@@ -1,23 +1,17 @@
-"""A model for programs without torch.  pipeline export [model=@champion] [--out model.onnx]
+"""pipeline export: a model as ONNX, for programs without torch.
 
-ONNX, with the scaling and the softmax inside: raw samples in, probabilities out, any number of samples at once. It is
-written only after ONNX Runtime has given the answers that torch gives, to 1e-5.
+Scaling and softmax are inside: raw samples in, probabilities out, any number of samples at once. The file is written
+only after ONNX Runtime has given torch's answers to 1e-5.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pipeline.commands.arguments import model_named
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, a run, or a folder")
-    parser.add_argument("--out", type=Path, default=Path("outputs/model.onnx"), metavar="FILE")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
-"""What is on these images?  pipeline predict IMAGE…|FOLDER|FILE.npy|FILE.csv [model=@champion]
+"""pipeline predict: what is on images, in arrays or in tables.
 
-Images may have any size and colour: for a network that was trained on digits they are made as MNIST's were (inverted
-where the background is light, scaled, centred by mass), and each line says what was done. A bad one is reported and
-does not stop the rest; the exit code is then 1.
+Images may have any size and colour. For a network that was trained on digits they are prepared as MNIST's were:
+inverted where the background is light, scaled, centred by mass; each answer says what was done. An unreadable image is
+reported, the others are answered, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -123,11 +123,6 @@ def split_arguments(words: Sequence[str]) -> tuple[list[str], str | None]:
     if not inputs:
         raise ConfigError("nothing to predict: give images, a folder, a .npy or a .csv file")
     return inputs, model_named(models[0] if models else None)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="INPUT", help="an image, a folder, a .npy or .csv file; model=NAME")
-    parser.add_argument("--format", choices=FORMATS, default="table")
 
 
 def main(args: argparse.Namespace) -> None:

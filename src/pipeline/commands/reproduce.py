@@ -1,7 +1,7 @@
-"""Make a run again and say whether it is the same:  pipeline reproduce RUN
+"""pipeline reproduce: make a run again and say whether it is the same.
 
-From what MLflow remembers (commit, uncommitted changes, settings, DVC's digests) the project as it was is rebuilt in a
-folder that is thrown away. There the run is trained, and scored if it was, and compared byte for byte.
+The project as it was is rebuilt in a temporary folder from what MLflow remembers: commit, uncommitted changes,
+settings, DVC's digests. The run is trained there, scored if it was, and compared byte for byte.
 """
 
 from __future__ import annotations
@@ -80,12 +80,6 @@ def same_scores(then: Path, row: RunRow, scored: Path) -> Check:
         if row.metrics.get(name, value) != value:
             return Check("predictions", False, f"the same, but {name} was {row.metrics[name]} and is {value}")
     return Check("predictions", True, f"test accuracy {scores['test/accuracy']:.2%} of {scores['test/count']:,}")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", metavar="RUN", help="a run (its name, or the beginning of its id), @champion, or a sweep (its best job)"
-    )
 
 
 def main(args: argparse.Namespace) -> None:

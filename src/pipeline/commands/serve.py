@@ -1,7 +1,7 @@
-"""The champion behind a REST interface, by MLflow's own server.  pipeline serve [model=@champion] [--port N]
+"""pipeline serve: a model behind a REST interface, by MLflow's own server, on this machine alone.
 
-On this machine alone (127.0.0.1). What is sent are samples as they are, such as 28 x 28 numbers from 0 to 255 an image;
-what comes back are the probabilities of the classes.
+Clients send samples as they are, such as 28 x 28 numbers from 0 to 255 for an image, and get the probabilities of the
+classes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,16 @@ import argparse
 import os
 import sys
 
-from pipeline.commands.arguments import model_named, port
+from pipeline.commands.arguments import model_named
 from pipeline.prediction.models import ServedModel, served_model
 from pipeline.runtime.places import project_root
 from pipeline.system.startup import load
-
-PORT = 5001
 
 
 def command(served: ServedModel, port_number: int) -> list[str]:
     """MLflow's server, in this very environment."""
     server = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
     return [*server, "--host", "127.0.0.1", "--port", str(port_number), "--model-uri", str(served.folder)]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, or a run")
-    parser.add_argument("--port", type=port, default=PORT)
 
 
 def main(args: argparse.Namespace) -> None:

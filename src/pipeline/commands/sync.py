@@ -1,7 +1,6 @@
-"""Catch up with a tracking server:  pipeline sync [--server http://HOST:5000]
+"""pipeline sync: copy to a tracking server what it does not have of the runs in mlflow.db.
 
-Copies what the server does not have of the runs in mlflow.db: after an outage, or the first time. Runs that are
-complete there cost nothing, so it may be started again at will. What is edited on the server stays there alone.
+Runs that are complete there cost nothing, so it may be started again at will. What is edited on the server stays there.
 """
 
 from __future__ import annotations
@@ -13,10 +12,6 @@ from pipeline.system.errors import PipelineError
 from pipeline.system.startup import load
 from pipeline.tracking.replica import server_from, sync_all, without_password
 from pipeline.tracking.store import Store
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", help="its address; MLFLOW_TRACKING_URI if not given")
 
 
 def main(args: argparse.Namespace) -> None:

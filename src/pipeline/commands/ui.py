@@ -1,7 +1,7 @@
-"""Open the MLflow UI on this project's runs.  Use: ``make ui``, ``pipeline ui --port 5001 --experiment NAME``
-The jobs of a sweep, best first:  ``pipeline ui --sweep ID``
+"""pipeline ui: open MLflow's pages on this project's runs, or on the jobs of one sweep.
 
-From another machine: ``ssh -L 5000:127.0.0.1:5000 HOST``. The server listens on 127.0.0.1 only, as it has no passwords.
+The server listens on 127.0.0.1 only, because it has no passwords. From another machine:
+``ssh -L 5000:127.0.0.1:5000 HOST``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,6 @@ SLIM = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "PYTHONWARNINGS": "ignore",  # deprecations among the server's own libraries
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, choices=range(1, 2**16), metavar="1..65535")
-    parser.add_argument("--host", default=HOST, help=f"{HOST} only: asked for another, it says how to get there safely")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--experiment", help="which one to open; the one with the newest run if not given")
-    what.add_argument("--sweep", metavar="ID", help="open the table of this sweep's jobs")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""Have a process ready that runs commands at once.  pipeline warm [--stop]
+"""pipeline warm: keep a process ready that runs commands at once.
 
-It has imported torch, Lightning and MLflow, and runs each command as a fork of itself, where PIPELINE_WARM=1 is set. It
+It has imported torch, Lightning and MLflow, and runs each command as a fork of itself where PIPELINE_WARM=1 is set. It
 ends by itself after ten minutes without a command.
 """
 
@@ -54,10 +54,6 @@ def stop(where: str) -> None:
     while pid_of(where) == pid:
         time.sleep(POLL_S)
     print(f"process {pid} has ended")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stop", action="store_true", help="end it, and what it runs")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from pipeline.config.check import validate
 from pipeline.config.compose import CONFIG_NAME, compose_yaml, composed, initialized, parse, suggested_keys
-from pipeline.config.help import page
 from pipeline.config.overrides import job_section, unswept
 from pipeline.config.schema import Config, DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
 from pipeline.runtime.places import Places, project_root
@@ -57,9 +56,7 @@ def run_stage(name: str, work: Work[Any], sweep: Sweep | None = None) -> None:
     """
     config_class = CONFIG_CLASSES[name]
     with explained(name):
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(page(name, project_root() / "conf"), end="")
-        elif os.environ.get("DVC_STAGE") == name:
+        if os.environ.get("DVC_STAGE") == name:
             _under_dvc(name, config_class, work)
         elif sweep and {word for word in sys.argv if word.startswith("-")} in MULTIRUN:
             if rank := Rank.of(os.environ):
