@@ -28,7 +28,7 @@ from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
 from pipeline.download import download
 from pipeline.evaluation.scores import scores
-from pipeline.model.portable import load_model, predict_log_probabilities
+from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
 from pipeline.runtime.origin import origin_of
 from pipeline.runtime.places import Places
@@ -189,7 +189,7 @@ def test_a_session_gives_the_files_that_the_stage_gives(project: Path, capsys: p
     assert history.kept_epoch == done.fit.kept_epoch
     assert without_seconds(printed) == without_seconds(capsys.readouterr().out) != ""
     test = load_split(project / "data/processed", "test")
-    answers = predict_log_probabilities(load_model(project / "out/models"), test.images)
+    answers = load_model(project / "out/models").predict_log_proba(test.images)
     assert model.evaluate(data) == scores(answers, np.asarray(test.labels), whole.evaluate.num_calibration_bins)
     assert np.array_equal(model.predict(data.test.images), np.exp(answers))
     assert pipeline.load_data().sha256 == data.sha256  # what the stages left
