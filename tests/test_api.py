@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,6 +194,19 @@ def test_a_session_gives_the_files_that_the_stage_gives(project: Path, capsys: p
     assert model.evaluate(data) == scores(answers, np.asarray(test.labels), whole.evaluate.num_calibration_bins)
     assert np.array_equal(model.predict(data.test.images), np.exp(answers))
     assert pipeline.load_data().sha256 == data.sha256  # what the stages left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
+def test_the_block_of_a_page_runs(project: Path, page: str) -> None:
+    block = re.search(r"```python\n(import pipeline\n.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert block
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+
+    assert names["model"].evaluate(names["data"])["test/accuracy"] > 0.85
+    if "same" in names:
+        assert np.array_equal(names["same"].predict(names["data"].test.images), names["probabilities"])
 
 
 def without_seconds(lines: str) -> str:
