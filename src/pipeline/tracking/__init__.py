@@ -8,7 +8,6 @@ The only package that imports mlflow, and only once a store is used: importing i
 """
 
 from pipeline.system.locks import locked
-from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import (
     DESCRIPTION_TAG,
     IDLE_TAG,
@@ -18,7 +17,7 @@ from pipeline.tracking.leaderboard import (
     REASON_TAG,
     leaderboard_url,
 )
-from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
+from pipeline.tracking.provenance import PATCH_FILE, Provenance, dvc_tags, model_requirements, provenance
 from pipeline.tracking.run import DatasetRef, Run, RunRow, as_text
 from pipeline.tracking.store import Store
 
