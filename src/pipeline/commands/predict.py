@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from pipeline.commands.arguments import model_named, wide_console
+from pipeline.commands import model_named, wide_console
 from pipeline.prediction.samples import Report, Sample, batches
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError, DataContractError
