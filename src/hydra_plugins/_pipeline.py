@@ -238,8 +238,8 @@ class OptunaSweeper(CheckingSweeper):
         from pipeline.runtime.origin import NUMBER_TAG
         from pipeline.runtime.places import project_root
         from pipeline.sweeps.jobs.cluster import await_jobs
+        from pipeline.sweeps.jobs.job import job_runs, objective_values
         from pipeline.sweeps.jobs.launcher import SWEEP
-        from pipeline.sweeps.jobs.records import job_runs, objective_values
         from pipeline.sweeps.search.study import Result
         from pipeline.tracking import Store
 

@@ -32,17 +32,17 @@ from pipeline.runtime.origin import PROCESSED, PRUNED_TAG, origin_of, shown, wor
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import print_summary, record_training, training_run
 from pipeline.runtime.stage_runner import run_record
-from pipeline.sweeps.jobs.records import values_of_earlier_job
+from pipeline.sweeps.jobs.job import values_of_earlier_job
 from pipeline.system.errors import Diverged
 from pipeline.system.files import atomic_file, write_json
 from pipeline.system.processes import Rank, require_processes
 from pipeline.system.signals import deferred_stop, exit_after_rank_zero
 from pipeline.tracking import Run
+from pipeline.training import objectives
 from pipeline.training.devices import require_device
 from pipeline.training.distributed import WEIGHTS, fit_in_new_processes
 from pipeline.training.fit import Fit, fit_processed, input_spec
 from pipeline.training.module import OnEpoch, OnSteps, Values
-from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
     from pipeline.sweeps.search.study import Pruning

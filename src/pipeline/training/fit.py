@@ -23,6 +23,7 @@ from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.system.processes import Rank
+from pipeline.training import direction
 from pipeline.training.checkpoints import (
     BEST,
     LAST,
@@ -35,7 +36,6 @@ from pipeline.training.data_module import DataModule
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
 from pipeline.training.distributed_env import KeepSignalHandlers, cluster_environment, explain_lost_process
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
-from pipeline.training.objectives import direction
 from pipeline.training.progress import EpochProgress
 
 

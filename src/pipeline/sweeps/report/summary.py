@@ -20,14 +20,14 @@ from pipeline.evaluation.figures import save
 from pipeline.model.portable import load_model
 from pipeline.runtime.origin import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG
 from pipeline.runtime.recording import record_model
-from pipeline.sweeps.jobs.records import failure_reason, job_runs, kept_metrics
+from pipeline.sweeps.jobs.job import failure_reason, job_runs, kept_metrics
 from pipeline.sweeps.report import figures
 from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, all_keys, ranked
 from pipeline.sweeps.report.table import command_of, note, print_summary
 from pipeline.system.files import atomic_file, read_json, write_json
 from pipeline.tracking import IDLE_TAG, MODEL_ID_TAG, Run, RunRow, Store
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG
-from pipeline.training.objectives import direction, objectives
+from pipeline.training import direction, objectives
 
 
 def write_summary(

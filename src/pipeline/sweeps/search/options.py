@@ -18,7 +18,7 @@ from pipeline.config.schema import SweepConfig, TrainerConfig
 from pipeline.runtime.stage_runner import check_record
 from pipeline.sweeps.search.space import Space, parse_space
 from pipeline.system.errors import ConfigError
-from pipeline.training.objectives import direction, objectives
+from pipeline.training import direction, objectives
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
