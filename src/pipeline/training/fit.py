@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +16,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
@@ -22,7 +30,9 @@ from pipeline.data.card import DataCard
 from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.system.errors import ProcessLost
 from pipeline.system.processes import Rank
+from pipeline.system.signals import give_back
 from pipeline.training import direction
 from pipeline.training.checkpoints import (
     BEST,
@@ -34,7 +44,6 @@ from pipeline.training.checkpoints import (
 )
 from pipeline.training.data_module import DataModule
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
-from pipeline.training.distributed_env import KeepSignalHandlers, cluster_environment, explain_lost_process
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
 from pipeline.training.progress import EpochProgress
 
@@ -221,3 +230,57 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, before, strict=True):
                 logger.setLevel(level)
+
+
+# ---------------------------------------------------------------- several processes, as Lightning and torch see them
+
+
+def cluster_environment(rank: Rank | None) -> ClusterEnvironment:
+    """Chosen here, since Lightning would take any process in a SLURM job for one that srun started."""
+    if rank is None:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if rank.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
+
+
+class KeepSignalHandlers(Callback):
+    """Has signals handled as they are without Lightning.
+
+    Lightning 2.6 answers SIGTERM with a broadcast of its own amid the training's: under torchrun all processes then
+    wait for each other until they are killed, and the run stays RUNNING.
+    """
+
+    def __init__(self) -> None:
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            give_back(self.handlers)
+
+
+@contextmanager
+def explain_lost_process(world_size: int) -> Iterator[None]:
+    """Raise ProcessLost instead of what torch says when one of `world_size` processes is gone."""
+    try:
+        yield
+    except BaseException as error:
+        if world_size > 1 and (lost := _lost_connection(error)):
+            raise ProcessLost(
+                f"another of the {world_size} processes of this training has ended, so this one cannot go on: "
+                f"{_first_sentence(lost)}. The reason is what that process said, or what is said of it"
+            ) from error
+        raise
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Without the place in torch's sources, and its advice."""
+    return re.sub(r"^\[\S+\] ", "", str(error)).partition(". ")[0].strip(" .\n")
+
+
+def _lost_connection(error: BaseException) -> BaseException | None:
+    """The error of a connection that was closed, also where a signal came on top while it was on its way out."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, torch.distributed.DistError) or (isinstance(seen, RuntimeError) and "gloo" in str(seen)):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
