@@ -360,11 +360,11 @@ def stage_page(name: str, conf: Path | None) -> str:
     parser = help_parser(name, stage.about, stage.examples, stage.more, usage)
     groups = parser.add_argument_group("groups, and what there is to choose from")
     for group in stage.groups:
-        if len(choices := _choices(conf / group if conf else None)) > 1:
-            groups.add_argument(group, nargs="*", metavar=f"{group}=", help=" ".join(choices))
+        if len(names := choices(conf / group) if conf else []) > 1:
+            groups.add_argument(group, nargs="*", metavar=f"{group}=", help=" ".join(names))
     return parser.format_help()
 
 
-def _choices(folder: Path | None) -> list[str]:
-    """Names of a group's files; what others are built on is no choice."""
-    return sorted({file.stem for file in folder.glob("*.yaml")} - {"base"}) if folder else []
+def choices(group: Path) -> list[str]:
+    """What a folder of conf/ has to choose from: its files, but for what others are built on."""
+    return sorted({file.stem for file in group.glob("*.yaml")} - {"base"})

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from pipeline.runtime.origin import PROCESSED, THREADS_TAG, code_sha256
+from pipeline.runtime.origin import DATA_CARD, PROCESSED, THREADS_TAG, code_sha256
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_json, read_yaml, sha256_of, write_text
@@ -45,9 +45,10 @@ def reproduce(store: Store, row: RunRow, tree: Tree) -> Iterator[Check]:
     yield Check("environment", *environment(row, store.root))
     yield same_digest("code", row.tags.get("origin.code_sha256"), code_sha256(tree.root))
     how = fetch_data(tree)
-    data = same_digest("data", row.tags.get("origin.data_sha256"), digest_of_data(tree))
+    data = same_digest("data", row.tags.get("origin.data_sha256"), sha256_of(tree.root / DATA_CARD))
     yield Check(data.name, data.same, f"{data.text}; {how}")
-    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=thread_variables(row))
+    threads = {"OMP_NUM_THREADS": row.tags[THREADS_TAG]} if THREADS_TAG in row.tags else {}  # as many as the run had
+    tree.python("-m", "pipeline.train", "hydra.run.dir=again", variables=threads)
     again, files = tree.root / "again", store.artifacts(row.run_id)
     weights = same_digest("weights", row.tags[MODEL_TAG], sha256_of(again / "models/model.safetensors"))
     yield weights
@@ -210,10 +211,6 @@ def fetch_data(tree: Tree) -> str:
     return "made anew"
 
 
-def digest_of_data(tree: Tree) -> str:
-    return sha256_of(tree.root / PROCESSED / "data_card.json")
-
-
 def environment(row: RunRow, root: Path) -> tuple[bool, str]:
     """Versions, processor and threads, then and now: whether they are the same, and in words.
 
@@ -227,8 +224,3 @@ def environment(row: RunRow, root: Path) -> tuple[bool, str]:
     if threads > cores:
         other.append(f"threads {threads}, now {cores}")
     return not other, "; ".join(other) or "the same versions and processor"
-
-
-def thread_variables(row: RunRow) -> dict[str, str]:
-    """Environment variables with which a training has as many threads as the run had."""
-    return {"OMP_NUM_THREADS": row.tags[THREADS_TAG]} if THREADS_TAG in row.tags else {}

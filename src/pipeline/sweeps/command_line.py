@@ -53,9 +53,7 @@ class Command:
         Raises:
             ConfigError: an override is wrong, contradicts another one, or would be ignored.
         """
-        command = _parse(conf, overrides)
-        _require_consistent(command)
-        return _expand(command)
+        return _expand(_parse(conf, overrides))
 
     @property
     def identifying_overrides(self) -> list[str]:
@@ -81,13 +79,9 @@ def _parse(conf: Path, overrides: Sequence[str]) -> Command:
     config = parse(compose_yaml(conf, fixed))
     cfg, tracking = validate(SweepConfig, config["sweep"]), validate(TrackingConfig, config["tracking"])
     launcher, search = _composed_plugins(conf, overrides, fixed, config)
+    if cfg.seeds and any(override.startswith("seed=") for override in overrides):
+        raise ConfigError(f"sweep.seeds={cfg.seeds} and seed=… say different things: give one of them")
     return Command(tuple(overrides), cfg, tracking, tuple(keys), config, search, launcher)
-
-
-def _require_consistent(command: Command) -> None:
-    seeds = command.cfg.seeds
-    if seeds and any(override.startswith("seed=") for override in command.overrides):
-        raise ConfigError(f"sweep.seeds={seeds} and seed=… say different things: give one of them")
 
 
 def _expand(command: Command) -> Command:

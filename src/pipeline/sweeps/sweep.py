@@ -25,8 +25,9 @@ from pipeline.sweeps.report.table import TRAIN
 from pipeline.sweeps.search.storage import place_of, shown_place, storage_for_jobs
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.fork_server import TRAINING, import_available
+from pipeline.system.locks import locked
 from pipeline.system.signals import deferred_stop
-from pipeline.tracking import Run, RunRow, Store, locked
+from pipeline.tracking import Run, RunRow, Store
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, Sweep, find, sweeps, when
 
 

@@ -7,7 +7,6 @@
 The only package that imports mlflow, and only once a store is used: importing it costs 0.1 s and changes nothing.
 """
 
-from pipeline.system.locks import locked
 from pipeline.tracking.leaderboard import (
     DESCRIPTION_TAG,
     IDLE_TAG,
@@ -37,7 +36,6 @@ __all__ = [
     "as_text",
     "dvc_tags",
     "leaderboard_url",
-    "locked",
     "model_requirements",
     "provenance",
 ]

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from pipeline.system.files import read_yaml
 from pipeline.system.git import GitError, git, git_bytes, git_or_none, top_folder
+from pipeline.system.processes import usable_cores
 from pipeline.system.startup import command_line
 
+# Whose outputs in dvc.lock are recorded. The entry of the stage that runs, and any after it, describe the run before.
 INPUT_STAGES = ("configure", "download", "preprocess")
 PACKAGES = ("torch", "pytorch-lightning", "mlflow", "numpy", "dvc", "hydra-core")
 SERVED_WITH = ("torch", "mlflow", "numpy")  # all that the logged model needs
@@ -30,15 +32,10 @@ class Provenance:
     patch: bytes
 
 
-def provenance(root: Path, stages: Collection[str] = INPUT_STAGES) -> Provenance:
-    """Read git, ``root/dvc.lock``, the installed versions and the machine. Seed and device are the caller's to add.
-
-    Args:
-        stages: whose outputs in dvc.lock to record. Those before the one that runs: its own entry, and any after it,
-            still describe the run before.
-    """
+def provenance(root: Path) -> Provenance:
+    """Read git, ``root/dvc.lock``, the installed versions and the machine. Seed and device are the caller's to add."""
     code = code_state(root, dvc_results(root / "dvc.yaml"))
-    tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", stages), **_version_tags(), **_machine_tags()}
+    tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", INPUT_STAGES), **_version_tags(), **_machine_tags()}
     tags["command"] = command_line()
     return Provenance(tags, code.patch)
 
@@ -118,14 +115,9 @@ def _machine_tags() -> dict[str, str]:
     return {
         "machine.host": socket.gethostname(),
         "machine.cpu": _cpu_model(),
-        "machine.cores": str(_usable_cores()),
+        "machine.cores": str(usable_cores()),
         "machine.os": platform.platform(),
     }
-
-
-def _usable_cores() -> int:
-    """The cores that this process may run on, where the system says so (Linux)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

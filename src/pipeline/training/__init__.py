@@ -5,7 +5,7 @@ What a search looks at is here too, since it imports nothing: the validation spl
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Literal
 
 from pipeline.config.schema import SweepConfig, TrainerConfig
@@ -21,3 +21,11 @@ def objectives(sweep: SweepConfig, trainer: TrainerConfig, available: Container[
 def direction(metric: str) -> Literal["min", "max"]:
     """Whether less or more of a metric is better."""
     return "max" if metric.endswith("accuracy") else "min"
+
+
+def objective_values(
+    sweep: SweepConfig, trainer: TrainerConfig, metrics: Mapping[str, float]
+) -> float | tuple[float, ...]:
+    """What a search optimizes: a number where there is one objective."""
+    values = tuple(metrics[name] for name in objectives(sweep, trainer, metrics))
+    return values if len(values) > 1 else values[0]

@@ -22,7 +22,7 @@ from pipeline.runtime.stage_runner import check_record, visible
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.files import read_json, write_json
 from pipeline.tracking import REASON_TAG, RunRow, Store
-from pipeline.training import objectives
+from pipeline.training import objective_values
 from pipeline.training.devices import require_device
 
 JOB_FILE, LOG_FILE = "job.json", "job.log"
@@ -132,12 +132,10 @@ def kept_metrics(row: RunRow) -> dict[str, float]:
     return {name: row.metrics.get(kept.get(name, name), value) for name, value in row.metrics.items()}
 
 
-def objective_values(row: RunRow, config: Mapping[str, Any]) -> float | tuple[float, ...]:
-    """Of a finished job."""
-    metrics = kept_metrics(row)
+def values_of_job(row: RunRow, config: Mapping[str, Any]) -> float | tuple[float, ...]:
+    """The objectives of a finished job."""
     sweep, trainer = validate(SweepConfig, config["sweep"]), validate(TrainerConfig, config["trainer"])
-    values = tuple(metrics[name] for name in objectives(sweep, trainer, metrics))
-    return values if len(values) > 1 else values[0]
+    return objective_values(sweep, trainer, kept_metrics(row))
 
 
 def earlier_values(
@@ -149,7 +147,7 @@ def earlier_values(
         FailedBefore: it failed, and is not to be run again.
     """
     if row and row.status == "FINISHED":
-        return objective_values(row, config)
+        return values_of_job(row, config)
     if row and row.status == "FAILED" and not retry_failed:
         reason = failure_reason(row) or "no reason"
         raise FailedBefore(f"failed before ({reason}); sweep.retry_failed=true runs it again")
