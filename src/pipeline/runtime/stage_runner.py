@@ -210,7 +210,6 @@ def _require_model(folder: str, under_dvc: bool) -> None:
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:
     """The part of the configuration that a stage may read: what dvc.yaml watches for it, and what changes no result."""
-
     declared = read_yaml(Path("dvc.yaml"))["stages"][stage].get("params", [])
     unwatched = [key for key in UNWATCHED if _declares(config_class, key.split("."))]
     part: dict[str, Any] = {}

@@ -171,7 +171,12 @@ def _require_grid(sweeper: Mapping[str, Any], launcher: str, fail_fast: bool) ->
 def sweep(root: Path, overrides: Sequence[str], work: Callable[[], object]) -> AbstractContextManager[list[str]]:
     """What `-m` runs in: gives the overrides for Hydra.
 
-    work: imports what a training needs, before the process is made from which jobs are forked.
+    Args:
+        work: imports what a training needs, before the process is made from which jobs are forked.
+
+    Raises:
+        ConfigError: the overrides contradict each other, or name a sweep that is not there.
+        PipelineError: some jobs failed; the others are done, and the summary is written.
     """
     command = Command.read(root / "conf", overrides)
     require_choices(root / "conf", command.overrides)
@@ -179,6 +184,6 @@ def sweep(root: Path, overrides: Sequence[str], work: Callable[[], object]) -> A
         load("train", "MLflow")
     else:
         work()
-    from pipeline.sweeps.sweep import tracked_sweep
+    from pipeline.sweeps.sweep import dry_run, tracked_run
 
-    return tracked_sweep(root, overrides, command)
+    return (dry_run if command.cfg.dry_run else tracked_run)(root, overrides, command)

@@ -31,18 +31,8 @@ from pipeline.tracking import Run, RunRow, Store
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG, PARENT, ROLE_TAG, Sweep, find, sweeps, when
 
 
-def tracked_sweep(root: Path, overrides: Sequence[str], command: Command) -> AbstractContextManager[list[str]]:
-    """Gives the overrides for Hydra, which is to run inside the block. The parent run ends as the block does.
-
-    Raises:
-        ConfigError: the overrides contradict each other, or name a sweep that is not there.
-        PipelineError: some jobs failed; the others are done, and the summary is written.
-    """
-    return (_dry_run if command.cfg.dry_run else _tracked_run)(root, overrides, command)
-
-
 @contextmanager
-def _dry_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
+def dry_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
     """Only our launcher can print the jobs without starting them."""
     command, _ = _resumed(Store(root), overrides, command)
     folder = sweep_folder(command, None, root)
@@ -52,7 +42,8 @@ def _dry_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator
 
 
 @contextmanager
-def _tracked_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
+def tracked_run(root: Path, overrides: Sequence[str], command: Command) -> Iterator[list[str]]:
+    """Hydra is to run inside the block, with the overrides that this gives. The parent run ends as the block does."""
     with _fork_server(command) as server, ExitStack() as stack:
         store = Store(root)
         command, resumed = _resumed(store, overrides, command)
@@ -70,7 +61,11 @@ def _tracked_run(root: Path, overrides: Sequence[str], command: Command) -> Iter
 
 def _resumed(store: Store, overrides: Sequence[str], command: Command) -> tuple[Command, RunRow | None]:
     """The command, with what the sweep that it resumes was begun with if it does not say that itself; and its run."""
-    resumed = resumed_sweep(store, command)
+    resumed, name = None, command.cfg.resume
+    if name is not None:
+        target = find(store, name, ("sweep",), given=f"sweep.resume={name}")
+        assert isinstance(target, Sweep)
+        resumed = target.row
     if resumed and not command.identifying_overrides:
         command = Command.read(store.root / "conf", [*json.loads(resumed.tags[WORDS_TAG]), *overrides])
     if command.search:
@@ -211,15 +206,6 @@ class ParentRun:
         name = command.tracking.run_name or f"sweep {' × '.join(command.keys) or self.identity}"
         resume = self.earlier.run_id if self.earlier else None
         return self.store.run(self.experiment, name, resume=resume, tags=tags, server=command.tracking.server)
-
-
-def resumed_sweep(store: Store, command: Command) -> RunRow | None:
-    """The sweep that `sweep.resume` names: by its id, or the beginning of its parent's run id."""
-    name = command.cfg.resume
-    if name is None:
-        return None
-    target = find(store, name, ("sweep",), given=f"sweep.resume={name}")
-    return target.row if isinstance(target, Sweep) else None
 
 
 def newest_sweep(store: Store, identity: str) -> RunRow | None:

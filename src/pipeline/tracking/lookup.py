@@ -109,7 +109,7 @@ def find(
                 return ModelFolder(folder)
     if before_search:
         before_search()
-    if "sweep" in kinds and (row := _only([*sweeps(store)], name, given, "sweeps", sweeps_text)):
+    if "sweep" in kinds and (row := _only(sweeps(store), name, given, "sweeps", sweeps_text)):
         return Sweep(row)
     if "run" in kinds and (row := _only(trained_runs(store), name, given, "runs", runs_text)):
         return TrainedRun(row)

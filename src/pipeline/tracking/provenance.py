@@ -45,7 +45,6 @@ def dvc_results(pipeline: Path) -> list[str]:
 
     Not what configure writes: params.yaml may hold the overrides of an experiment.
     """
-
     if not pipeline.exists():
         return []
     stages = read_yaml(pipeline)["stages"]
