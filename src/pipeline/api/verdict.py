@@ -61,8 +61,7 @@ def _listed(models: Dense | Sequence[Dense]) -> Sequence[Dense]:
 
 def _subject(models: Models, data: Data | None) -> Subject:
     if isinstance(models, str):
-        root = project_root()
-        return Subjects(root, Store(root)).named(models)
+        return Subjects(Store(project_root())).named(models)
     if data is None:
         raise ConfigError(f"{models!r} was loaded, not fitted here: give the data whose test set counts: data=…")
     listed = _listed(models)

@@ -99,10 +99,10 @@ class Subject:
 
 
 class Subjects:
-    """Finds subjects by their names, in the project at `root`."""
+    """Finds subjects by their names, in the project of a store."""
 
-    def __init__(self, root: Path, store: Store) -> None:
-        self.root, self.store = root, store
+    def __init__(self, store: Store) -> None:
+        self.root, self.store = store.root, store
 
     def named(self, name: str) -> Subject:
         """The champion, a sweep, a run, a revision of git, the workspace, or a folder with a model.

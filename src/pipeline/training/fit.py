@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -139,7 +140,8 @@ def fit_processed(
 
 def input_spec(card: DataCard) -> InputSpec:
     sample = {"shape": card.image_shape, "dtype": card.dtype, "kind": card.kind, "features": card.features}
-    return InputSpec.from_json({**sample, **card.scaling})
+    values: dict[str, Any] = {**sample, **card.scaling}
+    return InputSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:

@@ -207,11 +207,10 @@ def _record_model(store: Store, run_id: str, server: str | None) -> None:
 def _record(
     store: Store, run: Run, rows: Sequence[Row], goals: Sequence[Objective], folder: Path, server: str | None
 ) -> None:
-    counts = {
-        status: sum(row.status == status for row in rows) for status in ("FINISHED", "FAILED", "KILLED", "PRUNED")
-    }
+    counts = Counter(row.status for row in rows)
     run = store.ended_run(run.id)  # counts of a sweep that went on are new points, not what a resumed run knows already
-    run.metrics({"sweep/jobs": len(rows), **{f"sweep/{name.lower()}": count for name, count in counts.items()}})
+    by_status = {f"sweep/{name.lower()}": counts[name] for name in ("FINISHED", "FAILED", "KILLED", "PRUNED")}
+    run.metrics({"sweep/jobs": len(rows), **by_status})
     if groups := ranked(rows, goals):
         best = groups[0]
         run.metrics({f"best/{goals[0].name.replace('/', '_')}": best.mean})
