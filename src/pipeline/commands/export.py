@@ -7,7 +7,6 @@ only after ONNX Runtime has given torch's answers to 1e-5.
 from __future__ import annotations
 
 import argparse
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.commands import model_named
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.files import atomic_file
-from pipeline.system.startup import load
+from pipeline.system.startup import errors_alone, load
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,17 +71,11 @@ def _write(module: nn.Module, samples: NDArray[Any], classes: Sequence[str], pat
     import onnx
     import torch
 
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(action="ignore"):
-            program = torch.onnx.export(
-                module, (torch.from_numpy(samples),), input_names=["samples"], output_names=["probabilities"],
-                dynamic_shapes=({0: torch.export.Dim("n")},), dynamo=True, verbose=False,
-            )  # fmt: skip
-    finally:
-        logger.setLevel(level)
+    with errors_alone("torch.onnx"), warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(
+            module, (torch.from_numpy(samples),), input_names=["samples"], output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("n")},), dynamo=True, verbose=False,
+        )  # fmt: skip
     assert program is not None, "dynamo=True returns the program"
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {"classes": "\n".join(classes)})

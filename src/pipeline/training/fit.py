@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -34,6 +33,7 @@ from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.system.errors import ProcessLost
 from pipeline.system.processes import Rank
 from pipeline.system.signals import give_back
+from pipeline.system.startup import errors_alone
 from pipeline.training import direction
 from pipeline.training.checkpoints import (
     BEST,
@@ -221,17 +221,9 @@ def _restore_kept_epoch(network: DenseNetwork, cfg: TrainerConfig, history: list
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Lightning's tips and remarks on hardware are not about this run; its errors are exceptions."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with errors_alone("pytorch_lightning", "lightning_fabric", "lightning.fabric"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+        yield
 
 
 # ---------------------------------------------------------------- several processes, as Lightning and torch see them
