@@ -16,8 +16,7 @@ from pipeline.comparison.subjects import SEED, Answers, Member, Subject, Subject
 from pipeline.runtime.origin import flat
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
-from pipeline.tracking import Store
-from pipeline.tracking.run import as_text
+from pipeline.tracking import Store, as_text
 
 Models = Dense | Sequence[Dense] | str
 

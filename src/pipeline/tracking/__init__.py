@@ -16,7 +16,7 @@ from pipeline.tracking.leaderboard import (
     REASON_TAG,
     leaderboard_url,
 )
-from pipeline.tracking.provenance import PATCH_FILE, Provenance, dvc_tags, model_requirements, provenance
+from pipeline.tracking.provenance import PATCH_FILE, dvc_tags, model_requirements, provenance
 from pipeline.tracking.run import DatasetRef, Run, RunRow, as_text
 from pipeline.tracking.store import Store
 
@@ -29,7 +29,6 @@ __all__ = [
     "PATCH_FILE",
     "REASON_TAG",
     "DatasetRef",
-    "Provenance",
     "Run",
     "RunRow",
     "Store",

@@ -212,9 +212,8 @@ class ClientReader:
     def has_tag(self, key: str, value: str) -> bool:
         from mlflow.entities import ViewType
 
-        ids = [
-            experiment.experiment_id for experiment in all_pages(self.client.search_experiments, view_type=ViewType.ALL)
-        ]
+        experiments = all_pages(self.client.search_experiments, view_type=ViewType.ALL)
+        ids = [experiment.experiment_id for experiment in experiments]
         quote = '"' if "'" in value else "'"
         condition = f"tags.`{key}` = {quote}{value}{quote}"
         return bool(self.client.search_runs(ids, condition, run_view_type=ViewType.ALL, max_results=1))
