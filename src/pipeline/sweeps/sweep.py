@@ -61,8 +61,8 @@ def tracked_run(root: Path, overrides: Sequence[str], command: Command) -> Itera
 
 def _resumed(store: Store, overrides: Sequence[str], command: Command) -> tuple[Command, RunRow | None]:
     """The command, with what the sweep that it resumes was begun with if it does not say that itself; and its run."""
-    resumed, name = None, command.cfg.resume
-    if name is not None:
+    resumed: RunRow | None = None
+    if (name := command.cfg.resume) is not None:
         target = find(store, name, ("sweep",), given=f"sweep.resume={name}")
         assert isinstance(target, Sweep)
         resumed = target.row
