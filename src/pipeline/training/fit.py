@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -139,9 +138,10 @@ def fit_processed(
 
 
 def input_spec(card: DataCard) -> InputSpec:
-    sample = {"shape": card.image_shape, "dtype": card.dtype, "kind": card.kind, "features": card.features}
-    values: dict[str, Any] = {**sample, **card.scaling}
-    return InputSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    values = card.scaling["offset"], card.scaling["scale"]
+    offset, scale = (tuple(value) if isinstance(value, list) else value for value in values)
+    features = None if card.features is None else tuple(card.features)
+    return InputSpec(tuple(card.image_shape), card.dtype, offset, scale, card.kind, features)
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:
