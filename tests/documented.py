@@ -69,7 +69,7 @@ SMALLEST = "tests/test_benchmarks.py::test_the_smallest_form_makes_the_tables_of
 ELSEWHERE = {
     "git clone … && cd …": "what a person did to read this",
     "git status": "tests/end_to_end/test_what_runs.py::test_the_same_commit_elsewhere_gives_the_same_bytes",
-    "pipeline COMMAND --help": "tests/config/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
+    "pipeline COMMAND --help": "tests/commands/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
     "make test": "this very run",
     "make test-all": "hours",
     "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",

@@ -19,8 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "src"))  # where the project is not installed
 
-from pipeline.config.compose import suggested_keys  # noqa: E402
-from pipeline.config.plugins import registered_options  # noqa: E402
+from pipeline.config.compose import registered_options, suggested_keys  # noqa: E402
 
 _for_this_project = ExitStack()
 

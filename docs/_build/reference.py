@@ -135,7 +135,7 @@ def experiments_part(sources: Sources) -> str:
 def plugin_part(root: Path, heading: str) -> str:
     """The options of a plug-in, from its dataclass."""
     name, prefix, sentence = PLUGINS[heading]
-    source = (root / "src/pipeline/config/plugins.py").read_text(encoding="utf-8")
+    source = (root / "src/pipeline/config/compose.py").read_text(encoding="utf-8")
     values = {"None": "null", "field(default_factory=dict)": "{}"}
     rows = [
         (f"`{prefix}.{line.key}`", annotation_text(line.type), f"`{values.get(line.value, line.value.strip(chr(39)))}`",

@@ -238,8 +238,8 @@ class OptunaSweeper(CheckingSweeper):
         from pipeline.runtime.origin import NUMBER_TAG
         from pipeline.runtime.places import project_root
         from pipeline.sweeps.jobs.cluster import await_jobs
+        from pipeline.sweeps.jobs.job import job_runs, values_of_job
         from pipeline.sweeps.jobs.launcher import SWEEP
-        from pipeline.sweeps.jobs.records import job_runs, objective_values
         from pipeline.sweeps.search.study import Result
         from pipeline.tracking import Store
 
@@ -250,7 +250,7 @@ class OptunaSweeper(CheckingSweeper):
         results = {}
         for row in job_runs(Store(project_root()), SWEEP.get().open_run()).values():
             if row.status == "FINISHED":
-                values = objective_values(row, record)
+                values = values_of_job(row, record)
                 results[int(row.tags[NUMBER_TAG])] = Result(values if isinstance(values, tuple) else (values,))
         return results
 

@@ -120,7 +120,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _stage_page(name: str) -> str:
-    from pipeline.config.help import stage_page
+    from pipeline.commands.parsers import stage_page
     from pipeline.runtime.places import project_root
     from pipeline.system.errors import PipelineError
 

@@ -20,7 +20,6 @@ from pipeline.config.schema import EvaluateConfig, EvaluateSection
 from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
 from pipeline.evaluation import report
-from pipeline.evaluation.findings import Findings, evaluate_model
 from pipeline.evaluation.page import evaluation_page
 from pipeline.model.portable import TrainedModel, load_model
 from pipeline.registry.gate import register_candidate
@@ -31,7 +30,7 @@ from pipeline.system.errors import PipelineError
 from pipeline.system.files import atomic_file, atomic_folder, sha256_of, write_json
 
 
-def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg: EvaluateSection) -> Findings:
+def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg: EvaluateSection) -> report.Findings:
     """Score every test sample once with the model in `models`.
 
     Reads   processed/test, processed/data_card.json; models/model.{safetensors,json}; history (learning curves)
@@ -49,7 +48,7 @@ def evaluate(processed: Path, models: Path, history: Path | None, out: Path, cfg
     """
     card, test, model = DataCard.read(processed / "data_card.json"), load_split(processed, "test"), load_model(models)
     require_training_data(model, sha256_of(processed / "data_card.json"), card.name, models)
-    findings = evaluate_model(model, test, cfg)
+    findings = report.evaluate_model(model, test, cfg)
     with ExitStack() as all_or_none:
         new = all_or_none.enter_context
         report.write_predictions(new(atomic_folder(out / "predictions")), findings, card, model)

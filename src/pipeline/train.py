@@ -32,17 +32,17 @@ from pipeline.runtime.origin import PROCESSED, PRUNED_TAG, origin_of, shown, wor
 from pipeline.runtime.places import Places
 from pipeline.runtime.recording import print_summary, record_training, training_run
 from pipeline.runtime.stage_runner import run_record
-from pipeline.sweeps.jobs.records import values_of_earlier_job
+from pipeline.sweeps.jobs.job import values_of_earlier_job
 from pipeline.system.errors import Diverged
 from pipeline.system.files import atomic_file, write_json
 from pipeline.system.processes import Rank, require_processes
 from pipeline.system.signals import deferred_stop, exit_after_rank_zero
 from pipeline.tracking import Run
+from pipeline.training import objective_values
 from pipeline.training.devices import require_device
 from pipeline.training.distributed import WEIGHTS, fit_in_new_processes
 from pipeline.training.fit import Fit, fit_processed, input_spec
 from pipeline.training.module import OnEpoch, OnSteps, Values
-from pipeline.training.objectives import objectives
 
 if TYPE_CHECKING:
     from pipeline.sweeps.search.study import Pruning
@@ -169,7 +169,8 @@ def train_tracked(cfg: TrainConfig, places: Places, send: Send | None = None) ->
             record_training(run, cfg, places, load_model(places.out / "models"), metrics, training.fit.device)
         print_summary(console, "trained", summary(training, places), cfg.tracking, run)
     shutil.rmtree(work, ignore_errors=True)  # not before: a kill while recording costs no training
-    return objective_values(cfg, {**metrics, "num_weights": num_weights(training.fit.network)})
+    measured = {**metrics, "num_weights": num_weights(training.fit.network)}
+    return objective_values(cfg.sweep, cfg.trainer, measured)
 
 
 def train_on_other_rank(cfg: TrainConfig, places: Places) -> float | tuple[float, ...]:
@@ -183,7 +184,8 @@ def train_on_other_rank(cfg: TrainConfig, places: Places) -> float | tuple[float
             places.inputs / PROCESSED, work, cfg, Console(quiet=True),
             on_epoch=lambda *_: None, on_steps=lambda *_: None,
         )  # fmt: skip
-    return objective_values(cfg, {**fit.history[-1], "num_weights": num_weights(fit.network), "fit_s": fit.fit_s})
+    measured = {**fit.history[-1], "num_weights": num_weights(fit.network), "fit_s": fit.fit_s}
+    return objective_values(cfg.sweep, cfg.trainer, measured)
 
 
 @contextmanager
@@ -224,12 +226,6 @@ def record_pruned(run: Run, cfg: TrainConfig, metrics: Mapping[str, float]) -> N
     """How far it came. Its model stays in its folder: nobody will serve what a search gave up."""
     run.metrics({name: metrics[name] for name in ("fit_s", "samples_per_s", "epochs", "steps")})
     run.note(f"pruned after {metrics['epochs']} of {cfg.trainer.num_epochs} epochs", "The search expects too little.")
-
-
-def objective_values(cfg: TrainConfig, metrics: Mapping[str, float]) -> float | tuple[float, ...]:
-    """What a search optimizes: a number where there is one objective."""
-    values = tuple(metrics[name] for name in objectives(cfg.sweep, cfg.trainer, metrics))
-    return values if len(values) > 1 else values[0]
 
 
 def summary(training: Training, places: Places) -> dict[str, str]:

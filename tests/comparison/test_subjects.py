@@ -11,7 +11,7 @@ from pipeline.tracking import Store
 
 @pytest.fixture
 def subjects(store: Store) -> Subjects:
-    return Subjects(store.root, store)
+    return Subjects(store)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "--upload-pack=x", "@champions"])

@@ -125,7 +125,7 @@ def test_a_dirty_tree_is_kept_as_a_patch_of_the_code_alone(project: Project) -> 
     assert run.data.tags["git.dirty"] == "true"
     patch = Path(run.info.artifact_uri.removeprefix("file://"), "code/uncommitted.patch").read_text()
     assert re.findall(r"^diff --git a/(\S+)", patch, re.MULTILINE) == ["src/pipeline/train.py"]
-    assert '+"""Precisely what `python' in patch
+    assert '+"""The stage 3' in patch
 
 
 def test_scores_go_to_the_run_with_these_settings_though_another_has_equal_weights(project: Project) -> None:

@@ -24,7 +24,7 @@ from project_maker import Project
 from warm_process import FOLDER
 
 pytestmark = pytest.mark.slow
-TRAIN, EVALUATE, WARM = ((sys.executable, "-m", f"pipeline.{name}") for name in ("train", "evaluate", "warm"))
+TRAIN, EVALUATE, WARM = ((sys.executable, "-m", "pipeline", name) for name in ("train", "evaluate", "warm"))
 COLD = {VARIABLE: "0"}
 DIFFERS = ("metrics/train.json", "models/run.json")  # a clock, and the id of the run
 CONFIGURATIONS = {

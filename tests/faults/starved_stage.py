@@ -23,7 +23,6 @@ OF_OURS = (
     "pipeline.sweeps.command_line",
     "pipeline.train",
     "pipeline.evaluate",
-    "pipeline.runtime.processed_check",
 )
 STAGES = ("configure", "download", "preprocess", "train", "evaluate")
 

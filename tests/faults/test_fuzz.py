@@ -40,7 +40,7 @@ from config.config_makers import CONF, default_yaml, train_config
 from data_makers import noise, preprocess_config, tiny_set, write_raw
 from lanes import SEED, number
 from pipeline.config.check import valid_keys, validate
-from pipeline.config.compose import compose_yaml, parse, refusals
+from pipeline.config.compose import compose_yaml, parse, refusals, suggested_keys
 from pipeline.config.schema import Config, PreprocessConfig, PublishedFile
 from pipeline.data.card import DataCard
 from pipeline.data.images import decode
@@ -720,7 +720,7 @@ class Composition:
             overrides = self.parser.parse_overrides(words)
         if any(needs_files(one.get_key_element()) for one in overrides):
             return whole(words)
-        with refusals(" ".join(words)):
+        with refusals(" ".join(words)), suggested_keys():
             ConfigLoaderImpl.validate_sweep_overrides_legal(overrides, RunMode.RUN, from_shell=False)
             config = pickle.loads(self.pickled)
             ConfigLoaderImpl._apply_overrides_to_config(overrides, config)

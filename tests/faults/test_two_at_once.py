@@ -142,7 +142,7 @@ def test_a_training_that_outlived_its_dvc_is_not_joined_by_another(project: Proj
             dvc.wait()
             refused = project.run(*TRAIN, expect=1, DVC_STAGE="train")
         stage.wait(120)
-    project.edit("dvc.yaml", "pipeline.train; true", "pipeline.train")
+    project.edit("dvc.yaml", "pipeline train; true", "pipeline train")
 
     assert re.fullmatch(r"train: error: the stage train .* is still running in this folder .*\n", refused.text)
     assert_one_whole_training(project)

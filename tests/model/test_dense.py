@@ -219,14 +219,6 @@ def test_widths_have_a_short_name(units: tuple[int, ...], name: str) -> None:
     assert widths_of(units) == name
 
 
-@pytest.mark.parametrize("spec", [PIXELS, TABLE], ids=["pixels", "table"])
-def test_an_input_spec_survives_json(spec: InputSpec) -> None:
-    """Tuples become lists in JSON and tuples again."""
-    import json
-
-    assert InputSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
-
-
 def test_pixels_are_scaled_to_the_same_bits_in_training_and_after_it() -> None:
     """All 256 of them: a network that trains divides in a compiled loop, one that answers by torch."""
     every = np.arange(256, dtype=np.uint8).repeat(4)[:784].reshape(1, 28, 28)

@@ -10,7 +10,7 @@ import pytest
 from config.config_makers import whole_config
 from data_makers import DEFORM, preprocess_config, tiny_set, write_raw
 from pipeline.preprocess import preprocess
-from pipeline.runtime.processed_check import require_same_data
+from pipeline.runtime.stage_runner import require_same_data
 from pipeline.system.errors import ConfigError
 
 NONE = {"name": "none"}

@@ -18,8 +18,7 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from hydra_plugins._pipeline import GridSweeper, _result, register
-from pipeline.config.compose import composed, initialized
-from pipeline.config.plugins import registered_options
+from pipeline.config.compose import composed, initialized, registered_options
 from pipeline.sweeps.search.study import Result
 from pipeline.system.errors import ConfigError
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.system.git import GitError
 from pipeline.tracking import PATCH_FILE, Store, model_requirements, provenance
-from pipeline.tracking import code_state as code_state_module
-from pipeline.tracking.code_state import code_state
-from pipeline.tracking.provenance import dvc_tags
+from pipeline.tracking.provenance import code_state, dvc_tags
 
 
 def git(folder: Path, *words: str) -> str:
@@ -121,7 +120,7 @@ def test_no_git_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_files_too_large_for_the_patch_are_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_state_module, "MAX_CHANGED_BYTES", 1000)
+    monkeypatch.setattr(sys.modules[code_state.__module__], "MAX_CHANGED_BYTES", 1000)
     (tree / "big.bin").write_bytes(b"x" * 1001)
     (tree / "small.py").write_text("small\n")
     state = code_state(tree)
@@ -138,7 +137,7 @@ def test_a_file_that_git_cannot_read_costs_the_patch_not_the_commit(
     def unreadable(*_: object) -> bytes:
         raise GitError("update-index", "error: open(train.py): Permission denied")
 
-    monkeypatch.setattr(code_state_module, "_patch", unreadable)
+    monkeypatch.setattr(sys.modules[code_state.__module__], "_patch", unreadable)
     state = code_state(tree)
     assert (len(state.commit), state.dirty, state.patch) == (40, True, b"")
     assert state.remark == "no patch: error: open(train.py): Permission denied"

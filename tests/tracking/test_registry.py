@@ -157,7 +157,7 @@ def test_a_store_of_another_version_of_mlflow_answers_with_one_warning(
     store = registry.store
     experiment = store.experiment("digits")
     monkeypatch.setattr(database, "KNOWN_SCHEMAS", ("another",))
-    monkeypatch.setattr(database, "_SqlReader", None)
+    monkeypatch.setattr(database, "SqlReader", None)
     assert registry.champion("digits") == version
     assert store.run_exists(str(version.run_id))
     assert not store.run_exists("0" * 32)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pipeline.training.data_module import BatchShard, ChunkLoader
-from pipeline.training.metrics import EpochMetrics
+from pipeline.training.module import EpochMetrics
 
 NUM_SAMPLES, WORLD, MEETING_POINT = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 

@@ -20,7 +20,8 @@ from typing import Any, Unpack
 
 from numpy.typing import ArrayLike
 
-from pipeline.api.settings import Choice, DataSettings, choices, composed, home, part
+from pipeline.api.settings import Choice, DataSettings, composed, home, part
+from pipeline.commands.parsers import choices
 from pipeline.config.check import validate
 from pipeline.config.compose import parse
 from pipeline.config.schema import Config, DownloadConfig, PreprocessConfig
@@ -108,7 +109,7 @@ def load_data(
 
 def _named(source: str | os.PathLike[str], root: Path) -> tuple[str, dict[str, Any]]:
     """The choice of conf/data that a name or a path means, and data.path."""
-    known, path = choices(root, "data"), Path(source).expanduser()
+    known, path = choices(root / "conf/data"), Path(source).expanduser()
     if source in known:
         return str(source), {}
     if not path.exists():

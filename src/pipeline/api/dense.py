@@ -178,7 +178,6 @@ class Dense:
             PipelineError: the model is not trained.
             DataContractError: samples of another shape or type than those it was trained on.
         """
-
         it = fitted(self).portable
         array = samples_like(samples, it.input.shape, it.input.dtype)
         probabilities: NDArray[np.float32] = np.exp(it.predict_log_proba(array))
@@ -267,7 +266,6 @@ def test_answers(model: Dense, data: Data) -> NDArray[np.float32]:
     Raises:
         PipelineError: the model learned from other data.
     """
-
     it = fitted(model).portable
     learned = it.training["data_sha256"]
     if learned != data.sha256:

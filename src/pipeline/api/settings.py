@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from pipeline.commands.parsers import choices
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Section
 from pipeline.system.errors import ConfigError
@@ -64,11 +65,6 @@ def home() -> Path:
     )
 
 
-def choices(root: Path, group: str) -> list[str]:
-    """The names that a group of conf/ offers."""
-    return sorted(path.stem for path in (root / "conf" / group).glob("*.yaml") if path.stem != "base")
-
-
 def composed(root: Path, **groups: Choice | None) -> dict[str, Any]:
     """The whole configuration with these choices of its groups; what they set is not checked yet.
 
@@ -79,7 +75,7 @@ def composed(root: Path, **groups: Choice | None) -> dict[str, Any]:
     for group, choice in groups.items():
         values = {"name": choice} if isinstance(choice, str) else dict(choice or {})
         if name := values.pop("name", None):
-            if name not in (known := choices(root, group)):
+            if name not in (known := choices(root / "conf" / group)):
                 raise ConfigError(f"{group}={name}: there is no such choice. There is: {', '.join(known)}")
             overrides.append(f"{group}={name}")
         changes[group] = values

@@ -16,8 +16,7 @@ from pipeline.comparison.subjects import SEED, Answers, Member, Subject, Subject
 from pipeline.runtime.origin import flat
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
-from pipeline.tracking import Store
-from pipeline.tracking.run import as_text
+from pipeline.tracking import Store, as_text
 
 Models = Dense | Sequence[Dense] | str
 
@@ -61,8 +60,7 @@ def _listed(models: Dense | Sequence[Dense]) -> Sequence[Dense]:
 
 def _subject(models: Models, data: Data | None) -> Subject:
     if isinstance(models, str):
-        root = project_root()
-        return Subjects(root, Store(root)).named(models)
+        return Subjects(Store(project_root())).named(models)
     if data is None:
         raise ConfigError(f"{models!r} was loaded, not fitted here: give the data whose test set counts: data=…")
     listed = _listed(models)

@@ -1,4 +1,33 @@
 """The commands around the stages, a module each: `main(args)` does the work.
 
-pipeline/cli.py starts them; parsers.py has their arguments and what their --help says.
+pipeline/cli.py starts them; parsers.py has their arguments and what their --help says. What several of them share is
+here.
 """
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pipeline.system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 200  # characters, where no terminal says how wide it is
+
+
+def model_named(word: str | None) -> str | None:
+    """The NAME of `model=NAME`. Raises ConfigError for another word."""
+    if word is None:
+        return None
+    if not word.startswith("model="):
+        raise ConfigError(f"{word}: expected model=NAME, such as model=@champion")
+    return word.removeprefix("model=")
+
+
+def wide_console() -> Console:
+    """Whose tables are not broken for want of a terminal."""
+    from rich.console import Console  # of no use to a page of help
+
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)

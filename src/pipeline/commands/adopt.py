@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
+from pipeline.commands.reproduce import environment
 from pipeline.config.check import validate
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.overrides import as_settings
 from pipeline.config.schema import TrainConfig
-from pipeline.reproduction.tree import environment
 from pipeline.runtime.origin import JOB_TAG, THREADS_TAG, WORDS_TAG, origin_of
 from pipeline.runtime.places import Places, project_root
 from pipeline.runtime.stage_runner import visible

@@ -10,7 +10,7 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.arguments import wide_console
+from pipeline.commands import wide_console
 from pipeline.registry.versions import BY_HAND, DECISION_TAG, ROLLED_BACK, Registry, decision_of
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError

@@ -38,7 +38,7 @@ MAX_INDICES = 8  # that are printed
 
 def compared(root: Path, names: Sequence[str]) -> list[Comparison]:
     """Each of the others against the first. Raises ConfigError and PipelineError; see `Subjects.named`, `compare`."""
-    subjects = Subjects(root, Store(root))
+    subjects = Subjects(Store(root))
     baseline, *others = [subjects.named(name) for name in names]
     return compare(baseline, others)
 

@@ -9,7 +9,7 @@ import argparse
 import os
 import socket
 
-from pipeline.commands.arguments import model_named
+from pipeline.commands import model_named
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.startup import load

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from pipeline.commands.arguments import model_named, wide_console
+from pipeline.commands import model_named, wide_console
 from pipeline.prediction.samples import Report, Sample, batches
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError, DataContractError
@@ -63,7 +63,6 @@ class Prediction:
 
 def predict(model: TrainedModel, inputs: Sequence[str], report: Report) -> Iterator[Prediction]:
     """One for each sample, in order; `report` is called with a message for each that cannot be read."""
-
     for batch in batches(inputs, model.input, report):
         rows = np.exp(model.predict_log_proba(np.stack([sample.values for sample in batch])))
         for sample, probabilities in zip(batch, rows, strict=True):

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from pipeline.commands.arguments import model_named
+from pipeline.commands import model_named
 from pipeline.prediction.models import ServedModel, served_model
 from pipeline.runtime.places import project_root
 from pipeline.system.startup import load

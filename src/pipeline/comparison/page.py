@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.comparison.subjects import DATA_CARD, Subject, digest_of
+from pipeline.comparison.subjects import Subject, digest_of
 from pipeline.comparison.verdict import (
     Comparison,
     accuracy_text,
@@ -22,6 +22,7 @@ from pipeline.comparison.verdict import (
 from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
 from pipeline.evaluation.page import render
+from pipeline.runtime.origin import DATA_CARD, PROCESSED
 
 MAX_IMAGES = 24  # of each direction
 WIDTH, LEFT, RIGHT, ROW = 640, 150, 90, 34  # of the intervals' drawing, px
@@ -79,7 +80,7 @@ def _test_images(subject: Subject, root: Path) -> NDArray[Any] | None:
     card = DataCard.read(root / DATA_CARD)
     if "test" not in card.splits or digest_of(card.splits["test"]) != subject.members[0].answers.test_set:
         return None
-    images = load_split((root / DATA_CARD).parent, "test").images
+    images = load_split(root / PROCESSED, "test").images
     return images if images.ndim > 2 else None
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.data.card import DataCard
 from pipeline.data.processed import load_split
 from pipeline.model import DESCRIPTION, WEIGHTS
-from pipeline.runtime.origin import flat
+from pipeline.runtime.origin import DATA_CARD, PROCESSED, flat
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_json, read_yaml, sha256_of
 from pipeline.system.git import git
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pipeline.model.portable import TrainedModel
 
 SEED = "seed"
-DATA_CARD = Path("data/processed/data_card.json")
 PREDICTIONS = Path("predictions")  # among a run's artifacts
 
 
@@ -100,10 +99,10 @@ class Subject:
 
 
 class Subjects:
-    """Finds subjects by their names, in the project at `root`."""
+    """Finds subjects by their names, in the project of a store."""
 
-    def __init__(self, root: Path, store: Store) -> None:
-        self.root, self.store = root, store
+    def __init__(self, store: Store) -> None:
+        self.root, self.store = store.root, store
 
     def named(self, name: str) -> Subject:
         """The champion, a sweep, a run, a revision of git, the workspace, or a folder with a model.
@@ -189,12 +188,12 @@ class Subjects:
         found = sha256_of(card) if card.exists() else "nothing"
         if model.training["data_sha256"] != found:
             raise PipelineError(
-                f"{whose} was trained on other data ({model.training['data_sha256'][:12]}) than {DATA_CARD.parent} "
+                f"{whose} was trained on other data ({model.training['data_sha256'][:12]}) than {PROCESSED} "
                 f"holds ({found[:12]}), and kept no predictions: its test set is not here. Evaluate it where its data "
                 "is: git checkout REVISION && dvc checkout && dvc repro"
             )
 
-        test = load_split(self.root / DATA_CARD.parent, "test")
+        test = load_split(self.root / PROCESSED, "test")
         digests = DataCard.read(card).splits["test"]
         return Answers(model.predict_log_proba(test.images), np.asarray(test.labels), model.classes, digest_of(digests))
 

@@ -6,10 +6,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.compose import refusals
 from pipeline.system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 # Hydra's switches that leave conf/ what is composed; those that a word follows.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "--version")
@@ -20,11 +23,7 @@ MAX_TYPED_DIGITS = 8
 
 def swept_keys(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of a multirun that fix something of the configuration, and the keys that it sweeps."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    with refusals(shell_words(overrides)):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    settings = [override for override in parsed if not override.is_hydra_override()]
+    settings = [override for override in _parsed(overrides) if not override.is_hydra_override()]
     fixed = [str(override.input_line) for override in settings if not override.is_sweep_override()]
     return fixed, [override.get_key_element().lstrip("+") for override in settings if override.is_sweep_override()]
 
@@ -35,8 +34,6 @@ def unswept(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a switch by which Hydra would read other settings than those in conf/.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     words, switch = [], ""
     for argument in arguments:
         if argument.startswith("-"):
@@ -51,9 +48,14 @@ def unswept(arguments: Sequence[str]) -> list[str]:
             switch = ""
         else:
             words.append(argument)
-    with refusals(shell_words(words)):
-        parsed = OverridesParser.create().parse_overrides(words)
-    return [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    return [str(override.input_line) for override in _parsed(words) if not override.is_sweep_override()]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with refusals(shell_words(overrides)):
+        return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def job_section(overrides: Sequence[str], varied: Sequence[str], number: int) -> dict[str, Any]:
@@ -92,12 +94,11 @@ def as_settings(overrides: Sequence[str], conf: Path) -> tuple[dict[str, str | N
     Raises:
         ConfigError: an override that removes something; a file cannot say that.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
     choices: dict[str, str | None] = {}
     values = OmegaConf.create()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in _parsed(overrides):
         key, value = override.key_or_group, override.value()
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: an experiment file cannot remove a setting")

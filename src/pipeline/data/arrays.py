@@ -69,11 +69,11 @@ def _texts(values: ArrayLike, part: str, count: int, classes: Sequence[str] | No
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.shape != (count,):
         raise DataContractError(f"labels of {part}: expected one for each of {count:,} samples, found {array.shape}")
-    found = TextLabels()
     if array.dtype.kind in "ui" and classes is not None:
         return _numbered(array, part, classes)
     if array.dtype.kind not in "uiUO":
         raise DataContractError(f"labels of {part}: expected whole numbers or text, found {array.dtype}")
+    found = TextLabels()
     found.add(map(str, array.tolist()))
     return found
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.findings import Findings
+    from pipeline.evaluation.report import Findings
 
 
 def evaluation_page(findings: Findings, facts: Mapping[str, str], figures: Path, max_suspects: int) -> str:

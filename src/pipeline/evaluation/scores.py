@@ -119,7 +119,7 @@ def confused_pairs(counts_CC: Labels, classes: list[str], most: int) -> list[Con
     """(≤ most) pairs with the most errors; ties in the order of the classes."""
     errors_CC = np.where(np.eye(len(classes), dtype=bool), 0, counts_CC)
     order = np.argsort(-errors_CC, axis=None, kind="stable")[:most]
-    pairs = [(row, column) for row, column in zip(*np.unravel_index(order, errors_CC.shape), strict=True)]
+    pairs = zip(*np.unravel_index(order, errors_CC.shape), strict=True)
     return [
         Confusion(
             classes[row], classes[column], int(errors_CC[row, column]), errors_CC[row, column] / counts_CC[row].sum()

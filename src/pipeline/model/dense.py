@@ -6,9 +6,9 @@ Shapes: B batch, P inputs of one sample (784 for 28 x 28 pixels), H hidden units
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import ConfigDict
@@ -47,16 +47,6 @@ class InputSpec:
     scale: float | tuple[float, ...]
     kind: str | None = None  # data.kind of what it was trained on: says how a person's own sample is made like those
     features: tuple[str, ...] | None = None  # of a table: names of the columns
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> InputSpec:
-        def frozen(value: Any) -> Any:
-            return tuple(value) if isinstance(value, list) else value
-
-        return cls(**{key: frozen(value) for key, value in values.items()})
 
 
 class DenseNetwork(nn.Module):

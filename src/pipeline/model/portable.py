@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -76,7 +76,7 @@ def save_model(
     description = {
         "architecture": cfg.model_dump(mode="json"),
         "classes": classes,
-        "input": spec.as_json(),
+        "input": asdict(spec),
         "output": "logits (samples, classes); softmax makes them probabilities",
         "sha256": {WEIGHTS: digest},
         "training": training,

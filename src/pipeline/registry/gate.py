@@ -90,7 +90,7 @@ def register_candidate(root: Path, run: Run, model_id: str, margin: float, *, ma
         if not may_promote:
             registry.tag(version, {DECISION_TAG: NOT_CONSIDERED}, f"{NOT_CONSIDERED}: scored by hand")
             return f"{version}, by hand: pipeline champion {version.number} would make it the champion"
-        decision = _decision(Subjects(root, store), row, champion, margin)
+        decision = _decision(Subjects(store), row, champion, margin)
         run.tags({"registered": str(version), **decision.tags})
         registry.tag(version, decision.tags, f"{decision.tags[DECISION_TAG]}: {decision.why}")
         if decision.promoted:

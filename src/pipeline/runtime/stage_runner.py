@@ -9,8 +9,10 @@ cannot use a setting that DVC does not watch.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +21,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.check import validate
-from pipeline.config.compose import CONFIG_NAME, compose_yaml, composed, initialized, parse, suggested_keys
+from pipeline.config.compose import (
+    CONFIG_NAME,
+    compose_yaml,
+    composed,
+    initialized,
+    parse,
+    registered_options,
+    suggested_keys,
+)
 from pipeline.config.overrides import job_section, unswept
 from pipeline.config.schema import Config, DownloadConfig, EvaluateConfig, PreprocessConfig, Section, TrainConfig
+from pipeline.data.card import DataCard
 from pipeline.runtime.places import Places, project_root
 from pipeline.system.errors import ConfigError
 from pipeline.system.exit_codes import MULTIRUN, explained
@@ -113,7 +124,6 @@ def _by_hand(name: str, config_class: type[Settings], work: Work[Settings]) -> N
     from omegaconf import OmegaConf
 
     from hydra_plugins._pipeline import register
-    from pipeline.config.plugins import registered_options
 
     overrides = sys.argv[1:]
     single = not any(word.startswith("-") for word in overrides)
@@ -181,8 +191,6 @@ def check_record(name: str, record: Mapping[str, Any]) -> None:
 
         require_device(whole.trainer)
     if name in READ_PROCESSED:
-        from pipeline.runtime.processed_check import require_same_data
-
         require_same_data(whole, Path("data/processed"))
     if name == "evaluate":
         _require_model(whole.evaluate.model_folder, under_dvc=False)
@@ -202,7 +210,6 @@ def _require_model(folder: str, under_dvc: bool) -> None:
 
 def visible(record: Mapping[str, Any], stage: str, config_class: type[Section]) -> dict[str, Any]:
     """The part of the configuration that a stage may read: what dvc.yaml watches for it, and what changes no result."""
-
     declared = read_yaml(Path("dvc.yaml"))["stages"][stage].get("params", [])
     unwatched = [key for key in UNWATCHED if _declares(config_class, key.split("."))]
     part: dict[str, Any] = {}
@@ -243,3 +250,51 @@ def _output_lock(out: Path, rank: Rank | None) -> AbstractContextManager[None]:
         out,
         busy=f"another process is writing to {out}. Wait for it, or give this one its own folder: hydra.run.dir=…",
     )
+
+
+# ---------------------------------------------------------------- is data/processed what a configuration asks for?
+
+
+def require_same_data(cfg: Config, processed: Path) -> None:
+    """Stages by hand only read data/processed; refuse one that was made with other settings.
+
+    Raises:
+        DataContractError: there is none yet.
+        ConfigError: it was made with other settings; the message names them.
+    """
+    made_with = _dotted(DataCard.read(processed / "data_card.json").made_with)
+    made_with |= _downloaded(processed.parents[1] / "dvc.lock")
+    wanted = _dotted(cfg.model_dump(mode="json", include={"data", "expand"}))
+    differing = [key for key in wanted if key in made_with and wanted[key] != made_with[key]]
+    if differing:
+        settings = ", ".join(f"{key}={made_with[key]} (asked for: {wanted[key]})" for key in differing)
+        raise ConfigError(
+            f"{processed} was made with {settings}. Stages by hand only read it. To use it as it is, add to your "
+            f"command: {_as_overrides(differing, made_with)}. To make it anew: `dvc exp run -S …` with the same "
+            "overrides, or edit conf/ and run `dvc repro preprocess`"
+        )
+
+
+def _as_overrides(differing: Sequence[str], made_with: Mapping[str, Any]) -> str:
+    """The overrides that ask for what is there."""
+    if "data.name" not in differing:
+        return shlex.join([f"{key}={_typed(made_with[key])}" for key in differing])
+    given = [f"{key}={made_with[key]}" for key in ("data.path", "data.label") if made_with.get(key) is not None]
+    return shlex.join([f"data={made_with['data.name']}", *given])
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else json.dumps(value) if isinstance(value, (bool, list, dict)) else str(value)
+
+
+def _dotted(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+
+def _downloaded(lock: Path) -> dict[str, Any]:
+    """Kind and path of what download fetched last, as DVC wrote it down; empty before it ran."""
+    if not lock.exists():
+        return {}
+    stages = read_yaml(lock)["stages"]
+    watched = stages.get("download", {}).get("params", {}).get("params.yaml", {})
+    return {key: value for key, value in watched.items() if key in ("data.kind", "data.path")}

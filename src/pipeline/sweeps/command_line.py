@@ -53,9 +53,7 @@ class Command:
         Raises:
             ConfigError: an override is wrong, contradicts another one, or would be ignored.
         """
-        command = _parse(conf, overrides)
-        _require_consistent(command)
-        return _expand(command)
+        return _expand(_parse(conf, overrides))
 
     @property
     def identifying_overrides(self) -> list[str]:
@@ -81,13 +79,9 @@ def _parse(conf: Path, overrides: Sequence[str]) -> Command:
     config = parse(compose_yaml(conf, fixed))
     cfg, tracking = validate(SweepConfig, config["sweep"]), validate(TrackingConfig, config["tracking"])
     launcher, search = _composed_plugins(conf, overrides, fixed, config)
+    if cfg.seeds and any(override.startswith("seed=") for override in overrides):
+        raise ConfigError(f"sweep.seeds={cfg.seeds} and seed=… say different things: give one of them")
     return Command(tuple(overrides), cfg, tracking, tuple(keys), config, search, launcher)
-
-
-def _require_consistent(command: Command) -> None:
-    seeds = command.cfg.seeds
-    if seeds and any(override.startswith("seed=") for override in command.overrides):
-        raise ConfigError(f"sweep.seeds={seeds} and seed=… say different things: give one of them")
 
 
 def _expand(command: Command) -> Command:
@@ -177,7 +171,12 @@ def _require_grid(sweeper: Mapping[str, Any], launcher: str, fail_fast: bool) ->
 def sweep(root: Path, overrides: Sequence[str], work: Callable[[], object]) -> AbstractContextManager[list[str]]:
     """What `-m` runs in: gives the overrides for Hydra.
 
-    work: imports what a training needs, before the process is made from which jobs are forked.
+    Args:
+        work: imports what a training needs, before the process is made from which jobs are forked.
+
+    Raises:
+        ConfigError: the overrides contradict each other, or name a sweep that is not there.
+        PipelineError: some jobs failed; the others are done, and the summary is written.
     """
     command = Command.read(root / "conf", overrides)
     require_choices(root / "conf", command.overrides)
@@ -185,6 +184,6 @@ def sweep(root: Path, overrides: Sequence[str], work: Callable[[], object]) -> A
         load("train", "MLflow")
     else:
         work()
-    from pipeline.sweeps.sweep import tracked_sweep
+    from pipeline.sweeps.sweep import dry_run, tracked_run
 
-    return tracked_sweep(root, overrides, command)
+    return (dry_run if command.cfg.dry_run else tracked_run)(root, overrides, command)

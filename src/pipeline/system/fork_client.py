@@ -156,7 +156,7 @@ def pid_of(where: str) -> int | None:
 def inherited() -> dict[int, int]:
     """Number -> open file, of those that a process started by this one would have."""
     numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
-    return {number: number for number in numbers if (number < 3 and _is_open(number)) or _is_inheritable(number)}
+    return {number: number for number in numbers if _is_open(number) and (number < 3 or os.get_inheritable(number))}
 
 
 def _is_open(number: int) -> bool:
@@ -165,10 +165,6 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_inheritable(number: int) -> bool:
-    return _is_open(number) and os.get_inheritable(number)
 
 
 class Forked:

@@ -1,7 +1,8 @@
-"""Which of several processes this is, where torchrun or SLURM started them."""
+"""Which of several processes this is, where torchrun or SLURM started them, and how many cores it may use."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,3 +70,8 @@ def mute_errors_off_rank_zero(rank: Rank | None) -> None:
     """
     if rank and rank.local_rank > 0:
         time.sleep(RANK_GRACE_S)
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, where the system says so (Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

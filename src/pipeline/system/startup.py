@@ -1,14 +1,16 @@
-"""What a command does before it imports anything heavy, and after all else."""
+"""What a command does before it imports anything heavy, and after all else; what is asked of its libraries."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import importlib
+import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 # What is slow to import, by the names that people know. Modules of MLflow's that opening a store imports are with it.
@@ -56,6 +58,19 @@ def set_mlflow_environment() -> None:
     """What commands ask of MLflow, unless the user has decided. MLflow reads it when it is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no usage reports, no look-up at start
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")  # a model file runs no code when it is loaded
+
+
+@contextmanager
+def errors_alone(*loggers: str) -> Iterator[None]:
+    """Inside, these loggers of libraries log errors alone: a user can do nothing about their tips and remarks."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def load(command: str, *packages: str) -> None:

@@ -7,8 +7,6 @@
 The only package that imports mlflow, and only once a store is used: importing it costs 0.1 s and changes nothing.
 """
 
-from pipeline.system.locks import locked
-from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import (
     DESCRIPTION_TAG,
     IDLE_TAG,
@@ -18,7 +16,7 @@ from pipeline.tracking.leaderboard import (
     REASON_TAG,
     leaderboard_url,
 )
-from pipeline.tracking.provenance import Provenance, dvc_tags, model_requirements, provenance
+from pipeline.tracking.provenance import PATCH_FILE, dvc_tags, model_requirements, provenance
 from pipeline.tracking.run import DatasetRef, Run, RunRow, as_text
 from pipeline.tracking.store import Store
 
@@ -31,14 +29,12 @@ __all__ = [
     "PATCH_FILE",
     "REASON_TAG",
     "DatasetRef",
-    "Provenance",
     "Run",
     "RunRow",
     "Store",
     "as_text",
     "dvc_tags",
     "leaderboard_url",
-    "locked",
     "model_requirements",
     "provenance",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import re
 import tempfile
 import warnings
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.system.fork_server import import_available
+from pipeline.system.startup import errors_alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,12 @@ def _save(
     import_available("mlflow.pytorch")  # or it would hide all warnings from here on
     from mlflow import pytorch
 
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _requirements_unchecked():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        errors_alone("mlflow", "torch"),
+        warnings.catch_warnings(action="ignore"),
+        _requirements_unchecked(),
+    ):
         pytorch.save_model(
             module,
             f"{folder}/model",
@@ -120,18 +125,3 @@ def _requirements_unchecked() -> Iterator[None]:
         yield
     finally:
         setattr(environment, REQUIREMENTS_CHECK, check)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the warnings and progress lines of mlflow and torch.export, which a user can do nothing about."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "torch")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -109,7 +109,7 @@ def find(
                 return ModelFolder(folder)
     if before_search:
         before_search()
-    if "sweep" in kinds and (row := _only([*sweeps(store)], name, given, "sweeps", sweeps_text)):
+    if "sweep" in kinds and (row := _only(sweeps(store), name, given, "sweeps", sweeps_text)):
         return Sweep(row)
     if "run" in kinds and (row := _only(trained_runs(store), name, given, "runs", runs_text)):
         return TrainedRun(row)
@@ -118,14 +118,14 @@ def find(
     raise ConfigError(_nothing(store, name, given, kinds))
 
 
-def find_run(store: Store, name: str, kinds: Sequence[str] = ("run", "version", "sweep"), *, given: str = "") -> RunRow:
+def find_run(store: Store, name: str) -> RunRow:
     """The training that a name means: a run, that of a version, or the best of a sweep.
 
     Raises:
         ConfigError: nothing is called so, or several things are, or the sweep has no finished job.
         PipelineError: the version came into the registry without a run.
     """
-    return run_of(store, find(store, name, kinds, given=given))
+    return run_of(store, find(store, name, ("run", "version", "sweep")))
 
 
 def run_of(store: Store, target: Target) -> RunRow:

@@ -12,10 +12,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipeline.tracking.code_state import PATCH_FILE
 from pipeline.tracking.leaderboard import NOTE_TAG
 from pipeline.tracking.logged_model import log_model
-from pipeline.tracking.provenance import Provenance
+from pipeline.tracking.provenance import PATCH_FILE, Provenance
 
 if TYPE_CHECKING:
     import numpy as np

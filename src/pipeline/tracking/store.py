@@ -24,6 +24,7 @@ from pipeline.tracking.database import (
     all_pages,
     artifacts_uri,
     ensure_database,
+    found_run,
     local_path,
     mlflow_command,
     open_client,
@@ -285,15 +286,8 @@ class Store:
             return reader.run_files(run_id)
 
     def _active_run(self, run_id: str) -> MlflowRun | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-        return run if run.info.lifecycle_stage == "active" else None
+        run = found_run(self.client, run_id)
+        return run if run and run.info.lifecycle_stage == "active" else None
 
     def _search(self, condition: str) -> list[MlflowRun]:
         """Runs that are not deleted, newest first."""

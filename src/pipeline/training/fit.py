@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import re
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +15,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
@@ -22,7 +29,11 @@ from pipeline.data.card import DataCard
 from pipeline.data.processed import Split, load_split, split_exists
 from pipeline.model import kernels
 from pipeline.model.dense import DenseNetwork, InputSpec
+from pipeline.system.errors import ProcessLost
 from pipeline.system.processes import Rank
+from pipeline.system.signals import give_back
+from pipeline.system.startup import errors_alone
+from pipeline.training import direction
 from pipeline.training.checkpoints import (
     BEST,
     LAST,
@@ -33,9 +44,7 @@ from pipeline.training.checkpoints import (
 )
 from pipeline.training.data_module import DataModule
 from pipeline.training.devices import accelerator, threads_of, tuned_cpu
-from pipeline.training.distributed_env import KeepSignalHandlers, cluster_environment, explain_lost_process
 from pipeline.training.module import Classifier, OnEpoch, OnSteps, Values
-from pipeline.training.objectives import direction
 from pipeline.training.progress import EpochProgress
 
 
@@ -129,8 +138,10 @@ def fit_processed(
 
 
 def input_spec(card: DataCard) -> InputSpec:
-    sample = {"shape": card.image_shape, "dtype": card.dtype, "kind": card.kind, "features": card.features}
-    return InputSpec.from_json({**sample, **card.scaling})
+    values = card.scaling["offset"], card.scaling["scale"]
+    offset, scale = (tuple(value) if isinstance(value, list) else value for value in values)
+    features = None if card.features is None else tuple(card.features)
+    return InputSpec(tuple(card.image_shape), card.dtype, offset, scale, card.kind, features)
 
 
 def build_trainer(cfg: TrainerConfig, work: Path, callbacks: list[Callback]) -> pl.Trainer:
@@ -210,14 +221,60 @@ def _restore_kept_epoch(network: DenseNetwork, cfg: TrainerConfig, history: list
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Lightning's tips and remarks on hardware are not about this run; its errors are exceptions."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with errors_alone("pytorch_lightning", "lightning_fabric", "lightning.fabric"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torchmetrics")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)
+        yield
+
+
+# ---------------------------------------------------------------- several processes, as Lightning and torch see them
+
+
+def cluster_environment(rank: Rank | None) -> ClusterEnvironment:
+    """Chosen here, since Lightning would take any process in a SLURM job for one that srun started."""
+    if rank is None:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if rank.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
+
+
+class KeepSignalHandlers(Callback):
+    """Has signals handled as they are without Lightning.
+
+    Lightning 2.6 answers SIGTERM with a broadcast of its own amid the training's: under torchrun all processes then
+    wait for each other until they are killed, and the run stays RUNNING.
+    """
+
+    def __init__(self) -> None:
+        self.handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            give_back(self.handlers)
+
+
+@contextmanager
+def explain_lost_process(world_size: int) -> Iterator[None]:
+    """Raise ProcessLost instead of what torch says when one of `world_size` processes is gone."""
+    try:
+        yield
+    except BaseException as error:
+        if world_size > 1 and (lost := _lost_connection(error)):
+            raise ProcessLost(
+                f"another of the {world_size} processes of this training has ended, so this one cannot go on: "
+                f"{_first_sentence(lost)}. The reason is what that process said, or what is said of it"
+            ) from error
+        raise
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Without the place in torch's sources, and its advice."""
+    return re.sub(r"^\[\S+\] ", "", str(error)).partition(". ")[0].strip(" .\n")
+
+
+def _lost_connection(error: BaseException) -> BaseException | None:
+    """The error of a connection that was closed, also where a signal came on top while it was on its way out."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, torch.distributed.DistError) or (isinstance(seen, RuntimeError) and "gloo" in str(seen)):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

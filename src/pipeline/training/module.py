@@ -18,6 +18,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
 from pipeline.config.schema import TrainConfig
 from pipeline.model.dense import DenseNetwork
@@ -25,7 +26,6 @@ from pipeline.model.optimizers import build_optimizer, build_scheduler
 from pipeline.system.errors import Diverged
 from pipeline.training.checkpoints import rewind_to_chunk
 from pipeline.training.data_module import Chunk, data_module_of
-from pipeline.training.metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -275,3 +275,44 @@ class Classifier(pl.LightningModule):
         losses = state["logged_losses"][rank].to(self.device)
         self._logged_losses = torch.cat([losses, self._logged_losses])  # room enough, however many are logged now
         self._mid_epoch = None
+
+
+# ---------------------------------------------------------------- loss and accuracy of an epoch
+
+
+class EpochMetrics(Metric):
+    """Mean loss per sample and share of right answers, over exactly the samples seen since `reset`.
+
+    Sums and counts are reduced over processes, so any number of devices gives the same values.
+    """
+
+    full_state_update = False
+    loss_sum: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, loss_sums_S: Tensor, logits_NC: Tensor, labels_N: Tensor) -> None:
+        """Add some steps at once, given the sum of each one's losses."""
+        self.loss_sum += loss_sums_S.detach().double().sum()
+        self.correct += (logits_NC.argmax(1) == labels_N).sum()
+        self.count += len(labels_N)
+
+    def totals(self) -> Tensor:
+        """(3,) float64: what this process has counted since `reset`."""
+        return torch.stack([self.loss_sum, self.correct.double(), self.count.double()])
+
+    def restore(self, totals_3: Tensor) -> None:
+        """Go on counting from what `totals` gave."""
+        self.loss_sum += totals_3[0].to(self.loss_sum)
+        self.correct += totals_3[1].to(self.correct)
+        self.count += totals_3[2].to(self.count)
+
+    def compute(self) -> dict[str, Tensor]:
+        """`loss` and `accuracy`, both over `count` samples."""
+        return {"loss": self.loss_sum / self.count, "accuracy": self.correct.double() / self.count}

@@ -20,7 +20,6 @@ from config.config_makers import settings
 from pipeline.config.check import validate
 from pipeline.config.overrides import values_of
 from pipeline.config.schema import SweepConfig, TrainConfig
-from pipeline.sweeps.parent import StudyLocation
 from pipeline.sweeps.search.options import Search
 from pipeline.sweeps.search.storage import (
     IN_ENVIRONMENT,
@@ -31,6 +30,7 @@ from pipeline.sweeps.search.storage import (
     storage_for_jobs,
 )
 from pipeline.sweeps.search.study import Pruning, Result, StudyRunner
+from pipeline.sweeps.sweep import StudyLocation
 from pipeline.system.errors import ConfigError, PipelineError
 
 OPTIONS: dict[str, Any] = {

@@ -14,9 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.sweeps.jobs.job import LOG_FILE, Job
+from pipeline.sweeps.jobs.job import (
+    LOG_FILE,
+    FailedBefore,
+    Job,
+    earlier_values,
+    job_runs,
+    record_failure,
+    wait_until_ended,
+)
 from pipeline.sweeps.jobs.pool import ForkServer, JobProcess, Pool, Slot
-from pipeline.sweeps.jobs.records import FailedBefore, earlier_values, job_runs, record_failure, wait_until_ended
 from pipeline.system.errors import PipelineError
 from pipeline.system.fork_server import KILL_AFTER_S
 from pipeline.tracking import RunRow, Store

@@ -21,6 +21,7 @@ from pipeline.sweeps.jobs.worker import MODULE, serve_jobs
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.system.fork_client import Forked
 from pipeline.system.fork_server import KILL_AFTER_S
+from pipeline.system.processes import usable_cores
 
 SERVER_DIED = (
     "the process that starts the jobs has died, and the jobs with it. Start the same command again: it goes on"
@@ -74,7 +75,7 @@ def slots(
         raise ConfigError(f"{', '.join(wrong)}: give 1 or more, or leave it out")
     if 0 < len(gpus) < gpus_per_job:
         raise ConfigError(f"a job wants {gpus_per_job} GPUs, but only {len(gpus)} are given out: hydra.launcher.gpus")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     whole = len(gpus) // gpus_per_job * gpus_per_job
     shares = [tuple(gpus[n : n + gpus_per_job]) for n in range(0, whole, gpus_per_job)]
     at_once = min(

@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline.config.overrides import short_names
-from pipeline.evaluation.figures import BLUE, GREY, INK, ORANGE
+from pipeline.evaluation.figures import BLUE, GREY, INK, ORANGE, plain
 from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, as_number, ranked, swept
 from pipeline.sweeps.report.table import best_text, left_out, value_text
 
@@ -198,8 +198,7 @@ def _on_two_lines(name: str) -> str:
 
 
 def _draw_grid(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
+    plain(axes)
     axes.set_axisbelow(True)
 
 

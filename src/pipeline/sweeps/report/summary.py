@@ -20,14 +20,14 @@ from pipeline.evaluation.figures import save
 from pipeline.model.portable import load_model
 from pipeline.runtime.origin import FOLDER_TAG, NUMBER_TAG, PROCESSED, PRUNED_TAG, WORDS_TAG
 from pipeline.runtime.recording import record_model
-from pipeline.sweeps.jobs.records import failure_reason, job_runs, kept_metrics
+from pipeline.sweeps.jobs.job import failure_reason, job_runs, kept_metrics
 from pipeline.sweeps.report import figures
 from pipeline.sweeps.report.rows import SEED, Group, Objective, Row, all_keys, ranked
 from pipeline.sweeps.report.table import command_of, note, print_summary
 from pipeline.system.files import atomic_file, read_json, write_json
 from pipeline.tracking import IDLE_TAG, MODEL_ID_TAG, Run, RunRow, Store
 from pipeline.tracking.lookup import COMMAND_TAG, ID_TAG
-from pipeline.training.objectives import direction, objectives
+from pipeline.training import direction, objectives
 
 
 def write_summary(
@@ -207,11 +207,10 @@ def _record_model(store: Store, run_id: str, server: str | None) -> None:
 def _record(
     store: Store, run: Run, rows: Sequence[Row], goals: Sequence[Objective], folder: Path, server: str | None
 ) -> None:
-    counts = {
-        status: sum(row.status == status for row in rows) for status in ("FINISHED", "FAILED", "KILLED", "PRUNED")
-    }
+    counts = Counter(row.status for row in rows)
     run = store.ended_run(run.id)  # counts of a sweep that went on are new points, not what a resumed run knows already
-    run.metrics({"sweep/jobs": len(rows), **{f"sweep/{name.lower()}": count for name, count in counts.items()}})
+    by_status = {f"sweep/{name.lower()}": counts[name] for name in ("FINISHED", "FAILED", "KILLED", "PRUNED")}
+    run.metrics({"sweep/jobs": len(rows), **by_status})
     if groups := ranked(rows, goals):
         best = groups[0]
         run.metrics({f"best/{goals[0].name.replace('/', '_')}": best.mean})

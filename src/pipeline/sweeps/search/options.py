@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from pipeline.config.schema import SweepConfig, TrainerConfig
 from pipeline.runtime.stage_runner import check_record
 from pipeline.sweeps.search.space import Space, parse_space
 from pipeline.system.errors import ConfigError
-from pipeline.training.objectives import direction, objectives
+from pipeline.system.startup import errors_alone
+from pipeline.training import direction, objectives
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -223,15 +223,9 @@ def quiet() -> Iterator[None]:
     """Optuna neither logs what it does nor warns that a part of it is young: the choice was the user's."""
     from optuna.exceptions import ExperimentalWarning
 
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    with errors_alone("optuna"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 def _grid_sampler(search_space: Mapping[str, Sequence[Any]], seed: int | None) -> BaseSampler:

@@ -65,7 +65,7 @@ class Space:
         match self.distributions[key]:
             case CategoricalDistribution(choices=choices):
                 return list(choices)
-            case IntDistribution(low=low, high=high, step=step) if not self._is_interval(key):
+            case IntDistribution(low=low, high=high, step=step) if "interval" not in self.texts[key]:
                 return list(range(low, high + 1, step))
             case FloatDistribution(low=low, high=high, step=step) if step:
                 return [low + n * step for n in range(round((high - low) / step) + 1)]
@@ -73,9 +73,6 @@ class Space:
             f"{key}={self.texts[key]}: the grid sampler tries every value, and an interval has too many. Give values "
             "(1e-3,1e-2) or a range(start,stop,step), or use hydra.sweeper.sampler=tpe"
         )
-
-    def _is_interval(self, key: str) -> bool:
-        return "interval" in self.texts[key]
 
 
 def parse_space(overrides: Sequence[str], loader: Any) -> Space:

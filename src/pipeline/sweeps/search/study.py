@@ -18,7 +18,7 @@ from pipeline.config.schema import TrainConfig
 from pipeline.sweeps.search.options import DEFAULT_NUM_TRIALS, Search, build_pruner, build_sampler, quiet
 from pipeline.sweeps.search.storage import open_storage
 from pipeline.system.errors import ConfigError, PipelineError
-from pipeline.training.objectives import objectives
+from pipeline.training import objectives
 
 if TYPE_CHECKING:
     import optuna

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.config_makers import settings
-from pipeline.sweeps.jobs.records import FailedBefore, earlier_values
+from pipeline.sweeps.jobs.job import FailedBefore, earlier_values
 from pipeline.tracking import RunRow
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.evaluation.findings import suspects
+from pipeline.evaluation.report import suspects
 
 
 def sure_predictions(labels: np.ndarray, num_classes: int = 4, seed: int = 0) -> np.ndarray:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from config.config_makers import train_config
+from pipeline.commands.export import TOLERANCE, export_onnx
 from pipeline.model.dense import DenseNetwork, InputSpec
 from pipeline.model.portable import TrainedModel
-from pipeline.prediction.onnx import TOLERANCE, export_onnx
 from pipeline.system.errors import PipelineError
 
 PIXELS = InputSpec((28, 28), "uint8", 0.0, 255.0)
@@ -54,7 +54,7 @@ def test_onnx_gives_the_answers_of_torch(spec: InputSpec, changes: dict[str, Any
 
 def test_other_answers_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pipeline.prediction.onnx._onnx_probabilities",
+        "pipeline.commands.export._onnx_probabilities",
         lambda path, samples: np.full((len(samples), 4), 0.3, np.float32),
     )
     with pytest.raises(PipelineError, match=r"ONNX Runtime's probabilities differ from torch's by up to"):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
 
-from pipeline.training.metrics import EpochMetrics
+from pipeline.training.module import EpochMetrics
 
 Batch = tuple[Tensor, Tensor]
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.commands.parsers import COMMANDS, parser_of
+from pipeline.commands.parsers import COMMANDS, STAGES, parser_of, stage_page
 from pipeline.config.compose import compose_yaml
-from pipeline.config.help import STAGES, stage_page
 from project_maker import ROOT
 
 CONF = ROOT / "conf"
