@@ -72,9 +72,10 @@ ELSEWHERE = {
     "pipeline COMMAND --help": "tests/commands/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
     "make test": "this very run",
     "make test-all": "hours",
-    "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+    "make newest": "needs the package index; make test-all calls it",
+    "make warm": "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "pipeline warm --stop":
-        "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+        "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "export PIPELINE_WARM=1": "tests/end_to_end/test_warm.py, with a folder",
     "make lint": "what .ci/run calls",
     "make peers": "what .ci/run calls",
@@ -108,7 +109,7 @@ ELSEWHERE = {
     "dvc repro --force --single-item train": "tests/end_to_end/test_tracked_run.py::"
         "test_a_clean_commit_is_clean_while_dvc_works_on_it, all stages",
     "pipeline train": BY_HAND,
-    "pipeline train model.units=[512,256] model.dropout=0.2": BY_HAND,
+    "pipeline train 'model.units=[512,256]' model.dropout=0.2": BY_HAND,
     "pipeline train trainer=ddp_cpu": f"{DEVICES}, by hand in the tests after it",
     "pipeline train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2":
         "tests/end_to_end/test_adopt.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
