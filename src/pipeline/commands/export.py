@@ -17,7 +17,7 @@ from pipeline.system.startup import load
 def main(args: argparse.Namespace) -> None:
     if args.out.is_dir():
         raise ConfigError(f"--out {args.out}: expected a file, found a folder. Give {args.out / 'model.onnx'}")
-    root, name = project_root(), model_named(args.model)
+    root, name = project_root(), model_named(args.model, args.models)
     load("export", "torch")
     from pipeline.prediction.models import find_model
     from pipeline.prediction.onnx import export_onnx

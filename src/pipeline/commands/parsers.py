@@ -45,6 +45,10 @@ def _port(parser: argparse.ArgumentParser, number: int) -> None:
     parser.add_argument("--port", type=port, default=number, metavar="N", help=f"{number} if not given")
 
 
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", dest="models", action="append", default=[], metavar="NAME", help="as model=NAME")
+
+
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
@@ -66,6 +70,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "words", nargs="+", metavar="INPUT", help="an image, a folder of images, a .npy array or a .csv table; "
         f"model=NAME chooses the model: {MODEL_OR_FOLDER}",
     )  # fmt: skip
+    _model(parser)
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
@@ -84,6 +89,7 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL_OR_FOLDER)
+    _model(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/model.onnx"), metavar="FILE", help="outputs/model.onnx if not given"
     )
@@ -91,11 +97,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, or a run")
+    _model(parser)
     _port(parser, 5001)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL_OR_FOLDER)
+    _model(parser)
     _port(parser, 5002)
 
 
