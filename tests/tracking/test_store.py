@@ -138,15 +138,15 @@ def test_what_a_person_edited_on_an_experiment_stays(store: Store) -> None:
     assert store.client.get_experiment(experiment_id).tags["mlflow.note.content"] == "my words"
 
 
-def test_the_run_that_made_a_model_is_found_by_its_digest_newest_first_and_not_deleted(store: Store) -> None:
+def test_runs_are_found_by_a_tag_newest_first_and_not_deleted(store: Store) -> None:
     ids = []
     for experiment in ("one", "two", "three"):
         with store.run(experiment, "run", tags={MODEL_TAG: "abc"}) as run:
             ids.append(run.id)
-    assert store.find_run(MODEL_TAG, "abc") == ids[2]
+    assert [row.run_id for row in store.rows(f"tags.`{MODEL_TAG}` = 'abc'")] == ids[::-1]
     store.client.delete_run(ids[2])
-    assert store.find_run(MODEL_TAG, "abc") == ids[1]
-    assert store.find_run(MODEL_TAG, "unknown") is None
+    assert [row.run_id for row in store.rows(f"tags.`{MODEL_TAG}` = 'abc'")] == [ids[1], ids[0]]
+    assert store.rows(f"tags.`{MODEL_TAG}` = 'unknown'") == []
 
 
 def test_a_deleted_run_does_not_exist(store: Store) -> None:

@@ -83,7 +83,7 @@ class ParentRun:
 
 
 def resumed_sweep(store: Store, command: Command) -> RunRow | None:
-    """The sweep that `sweep.resume` names: by its id, or the beginning of its parent's run id."""
+    """The sweep that `sweep.resume` names: by its id, its run's id, the beginning of either, or its name."""
     name = command.cfg.resume
     if name is None:
         return None
