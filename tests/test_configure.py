@@ -158,6 +158,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(project: Path) -> None:
     assert not (project / "params.yaml").exists()
 
 
+def test_by_hand_it_finds_the_project_from_a_folder_in_it(project: Path) -> None:
+    (project / "notebooks").mkdir()
+    done = run_configure(project / "notebooks")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (project / "params.yaml").read_text(encoding="utf-8") == default_yaml()
+    assert (project / "data/own.json").exists()
+    assert list((project / "notebooks").iterdir()) == []
+
+
+def test_outside_a_project_it_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run_configure(tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("configure: error: ")
+    assert "is in no project" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_arguments_are_refused(project: Path) -> None:
     """They would be lost in silence."""
     done = run_configure(project, "seed=5")

@@ -19,6 +19,7 @@ from pipeline.system.fork_client import VARIABLE, Forked, pid_of, place, start
 
 FOLDER = "PIPELINE_TESTS_WARM"  # names, in the environment, where the socket is
 READY_WITHIN_S = 120
+SET_BY_COMMANDS = {"MLFLOW_DISABLE_TELEMETRY": "true"}  # before they look for the warm process
 OF_DVC = (
     "dvc.cli.parser", "dvc.repo", "dvc.repo.checkout", "dvc.repo.reproduce", "dvc.repo.status", "dvc.repo.experiments",
     "dvc.stage.run", "dvc.stage.cache", "dvc.dvcfile", "dvc.output", "dvc.scm", "dvc_data.index", "dvc_data.index.view",
@@ -42,7 +43,7 @@ def dismiss() -> None:
 def warmed(environment: Mapping[str, str]) -> dict[str, str]:
     """With the warm process, unless the environment differs in what is read while packages are imported."""
     wanted = {VARIABLE: os.environ[FOLDER], **environment}
-    if wanted[VARIABLE] != os.environ[FOLDER] or place(wanted) != socket_of_all():
+    if wanted[VARIABLE] != os.environ[FOLDER] or place(SET_BY_COMMANDS | wanted) != socket_of_all():
         wanted[VARIABLE] = "0"
     return wanted
 

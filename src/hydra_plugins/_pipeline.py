@@ -25,7 +25,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config.allowed_targets import PROCESS, CheckedLoader
-from pipeline.system.errors import PipelineError
+from pipeline.system.errors import ConfigError, PipelineError
 
 
 def register() -> None:
@@ -148,9 +148,14 @@ class GridSweeper(CheckingSweeper):
         overrides = OverridesParser.create(self.config_loader).parse_overrides(words)
         choices = {override.get_key_element(): _choices(override) for override in overrides}
         jobs = [list(job) for job in product(*choices.values())]
+        if not jobs:
+            empty = next(override for override in reversed(overrides) if not choices[override.get_key_element()])
+            raise ConfigError(f"{empty.input_line}: expected one value or more to sweep, found none")
+        size = len(jobs) if self.max_batch_size is None else self.max_batch_size
+        if size < 1:
+            raise ConfigError(f"hydra.sweeper.max_batch_size: expected 1 or more, found {size}")
         self.make_folder()
         returned = []
-        size = self.max_batch_size or len(jobs)
         for first in range(0, len(jobs), size):
             batch = jobs[first : first + size]
             self.validate_batch_is_legal(batch)

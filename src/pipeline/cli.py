@@ -50,6 +50,11 @@ def main(name: str | None = None) -> NoReturn:
         if sys.argv[1:] in ([], ["-h"], ["--help"], ["help"]):
             print(overview(), end="")
             sys.exit(0)
+        if sys.argv[1:] == ["--version"]:
+            from importlib.metadata import version
+
+            print(f"pipeline {version('dense-pipeline')}")
+            sys.exit(0)
         if sys.argv[1] == "help":  # `pipeline help train`
             sys.argv[1:] = [*sys.argv[2:], "--help"]
         name = sys.argv.pop(1)
@@ -77,7 +82,7 @@ def dispatch(name: str) -> None:
 
 def overview() -> str:
     lines = [
-        "usage: pipeline COMMAND ...",
+        "usage: pipeline COMMAND ... | pipeline --version",
         "",
         "Train, evaluate and compare Dense networks.",
         "",

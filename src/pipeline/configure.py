@@ -83,6 +83,8 @@ def main() -> None:
         sys.exit("configure: takes no arguments: edit conf/, or give overrides to `dvc exp run -S`")
     settle()
     with explained("configure"):
+        if "DVC_STAGE" not in os.environ:  # by hand from any folder; DVC runs it where the outputs lie
+            os.chdir(project_root())
         params = Path("params.yaml")
         with atomic_file(params) as new, atomic_file(Path(STATE_FILE)) as state:
             if params.exists():

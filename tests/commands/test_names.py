@@ -59,7 +59,8 @@ def test_what_is_served_is_the_model_of_a_sweeps_best(store: Store, best: str) -
 
 def test_a_job_to_adopt_is_a_run_by_its_name_or_a_sweeps_best(store: Store, best: str) -> None:
     assert adopt.winner(store, "units=8").why == f"job 0 of a sweep, run {best}"
-    assert adopt.winner(store, "s1").why == "the best of sweep s1 (sweep units)"
+    for name in ("s1", "sweep units"):
+        assert adopt.winner(store, name).why == "the best of sweep s1 (sweep units)"
     with store.run("digits", "alone", tags={MODEL_TAG: "b"}) as alone:
         pass
     with pytest.raises(ConfigError, match=rf"alone: run {alone.id[:8]} .* was no job of a sweep\. The newest"):

@@ -79,11 +79,14 @@ def test_what_cannot_be_adopted_changes_nothing(project: Project) -> None:
 
 def test_files_alone_are_written_without_repro(project: Project) -> None:
     project.run(*TRAIN, "-m", "optimizer.lr=1e-3,3e-3")
-    identity = parent_of(project).tags["sweep.id"]
-    done = project.run(*ADOPT, identity, "--no-repro", PIPELINE_WARM="0")
+    parent = parent_of(project)
+    done = project.run(*ADOPT, parent.name, "--no-repro", PIPELINE_WARM="0")
 
     assert done.ran == []
-    assert project.status.splitlines() == [" M conf/config.yaml", f"?? conf/experiment/sweep-{identity}.yaml"]
+    assert project.status.splitlines() == [
+        " M conf/config.yaml",
+        f"?? conf/experiment/sweep-{parent.tags['sweep.id']}.yaml",
+    ]
 
 
 def test_a_sweep_on_top_of_what_was_adopted_can_be_adopted(project: Project) -> None:

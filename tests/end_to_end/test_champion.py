@@ -147,8 +147,9 @@ def test_a_reader_that_has_enough_is_no_error(project: Project) -> None:
     [
         ((IMAGES, "model=nothing"), "model=nothing: nothing is called so"),
         (("model=models",), "nothing to predict"),
-        ((IMAGES, "model=a", "model=b"), "expected one model=…, found 2"),
-        ((IMAGES, "model=none@champion"), "no model is the champion yet"),
+        ((IMAGES, "model=a", "model=b"), "expected one model, found 2: a, b"),
+        ((IMAGES, "model=a", "--model", "b"), "expected one model, found 2: a, b"),
+        ((IMAGES, "model=none@champion"), "no registered model is called none. Expected one of mnist-dense"),
     ],
 )
 def test_a_wrong_word_is_told(words: tuple[str, ...], said: str, project: Project) -> None:

@@ -24,12 +24,12 @@ from pipeline.runtime.recording import (
     headline,
     model_tags,
     run_name,
-    run_of,
 )
-from pipeline.system.files import write_json
+from pipeline.system.files import sha256_of, write_json
 from pipeline.system.locks import LIVE
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
 from pipeline.tracking.leaderboard import LIVE_TAG
+from pipeline.tracking.lookup import run_of_model
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -191,39 +191,54 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def test_run_json_is_believed_if_it_is_about_these_weights(store: Store, models: Path) -> None:
-    """Two runs made the same weights: the one that wrote the files is meant, not the newer one."""
-    first, second = add_run(store, "aa"), add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": first, DESCRIPTION_TAG: "aa"})
+def describe(models: Path, content: str) -> str:
+    """The model of a folder has this description from now on, which has this digest."""
+    (models / "model.json").write_text(content)
+    return sha256_of(models / "model.json")
 
-    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == first
+
+def found_run(store: Store, models: Path) -> str | None:
+    row = run_of_model(store, models)
+    return row.run_id if row else None
+
+
+def test_run_json_is_believed_if_it_is_about_this_model(store: Store, models: Path) -> None:
+    """Two runs made the same model: the one that wrote the files is meant, not the newer one."""
+    digest = describe(models, "a")
+    first, second = add_run(store, digest), add_run(store, digest)
+    write_json(models / "run.json", {"run_id": first, DESCRIPTION_TAG: digest})
+
+    assert found_run(store, models) == first
     (models / "run.json").unlink()
-    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == second
+    assert found_run(store, models) == second
 
 
-def test_run_json_of_other_weights_is_not_believed(store: Store, models: Path) -> None:
-    """After `dvc checkout` the weights may be older than run.json: the store is searched."""
-    old, new = add_run(store, "aa"), add_run(store, "bb")
-    write_json(models / "run.json", {"run_id": new, DESCRIPTION_TAG: "bb"})
+def test_run_json_of_another_model_is_not_believed(store: Store, models: Path) -> None:
+    """After `dvc checkout` the model may be older than run.json: the store is searched."""
+    new = describe(models, "b")
+    newer_run, digest = add_run(store, new), describe(models, "a")
+    run = add_run(store, digest)
+    write_json(models / "run.json", {"run_id": newer_run, DESCRIPTION_TAG: new})
 
-    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == old
+    assert found_run(store, models) == run
 
 
 def test_a_deleted_run_is_not_gone_on_with(store: Store, models: Path) -> None:
-    """Another run that made the same weights takes its place."""
-    other, deleted = add_run(store, "aa"), add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": deleted, DESCRIPTION_TAG: "aa"})
+    """Another run that made the same model takes its place."""
+    digest = describe(models, "a")
+    other, deleted = add_run(store, digest), add_run(store, digest)
+    write_json(models / "run.json", {"run_id": deleted, DESCRIPTION_TAG: digest})
     store.client.delete_run(deleted)
 
-    assert run_of(store, models, {DESCRIPTION_TAG: "aa"}) == other
+    assert found_run(store, models) == other
 
 
-def test_weights_that_no_run_made_have_none(store: Store, models: Path) -> None:
+def test_a_model_that_no_run_made_has_none(store: Store, models: Path) -> None:
     """Not the newest one, not any."""
-    add_run(store, "aa")
-    write_json(models / "run.json", {"run_id": "0" * 32, DESCRIPTION_TAG: "bb"})
+    add_run(store, describe(models, "a"))
+    write_json(models / "run.json", {"run_id": "0" * 32, DESCRIPTION_TAG: describe(models, "b")})
 
-    assert run_of(store, models, {DESCRIPTION_TAG: "bb"}) is None
+    assert found_run(store, models) is None
 
 
 def evaluate_config() -> EvaluateConfig:

@@ -105,6 +105,25 @@ def test_options_of_hydras_own_sweeper_are_there(tmp_path: Path) -> None:
     assert sweeper.launcher.launched == [(0, [["seed=1"], ["seed=2"]]), (2, [["seed=3"]])]
 
 
+@pytest.mark.parametrize("empty", ["optimizer=glob(zzz*)", "seed=range(0,0)"])
+def test_a_sweep_of_nothing_is_refused(empty: str, tmp_path: Path) -> None:
+    sweeper = sweeper_for(CONF, tmp_path / "sweep")
+    with initialized(CONF), pytest.raises(ConfigError, match="expected one value or more to sweep, found none") as told:
+        sweeper.sweep(["model.units=8,16", empty])
+
+    assert str(told.value).startswith(f"{empty}: ")
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_job_is_refused(size: int, tmp_path: Path) -> None:
+    sweeper = sweeper_for(CONF, tmp_path / "sweep", f"hydra.sweeper.max_batch_size={size}", loader=CountingLoader())
+    with pytest.raises(ConfigError, match=rf"^hydra\.sweeper\.max_batch_size: expected 1 or more, found {size}$"):
+        sweeper.sweep(["seed=1,2"])
+
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
     sweeper = sweeper_for(CONF, tmp_path, loader=CountingLoader())
     with pytest.raises(HydraException, match="does not support sweep type : INTERVAL"):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.system.errors import ConfigError, PipelineError
-from pipeline.tracking import MODEL_TAG, Store
+from pipeline.system.files import sha256_of, write_json
+from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
 from pipeline.tracking.database import Version
 from pipeline.tracking.lookup import (
     BEST_TAG,
@@ -24,6 +25,8 @@ from pipeline.tracking.lookup import (
     find,
     find_run,
     run_of,
+    run_of_model,
+    sweeps,
 )
 
 ALL = tuple(NAMES)
@@ -66,6 +69,24 @@ def test_a_sweep_is_called_by_its_id_its_name_or_the_beginning_of_its_runs_id(fi
         find_run(filled, "s2")
 
 
+def test_a_sweep_is_called_by_the_beginning_of_its_own_id_or_of_its_runs(store: Store) -> None:
+    """Four characters do where only a sweep can be meant. One that began anew is the newest of its id."""
+    for identity in ("s1a2b3c4d5e6", "s1a2b3c4d5e6", "s1a2ffffffff"):
+        store.client.create_run("0", run_name="sweep units", tags={ROLE_TAG: PARENT, ID_TAG: identity})
+    other, newest, _ = rows = sweeps(store)
+    assert [row.tags[ID_TAG] for row in rows] == ["s1a2ffffffff", "s1a2b3c4d5e6", "s1a2b3c4d5e6"]
+
+    assert find(store, "s1a2b3", ALL) == find(store, "s1a2b", ("sweep",)) == Sweep(newest)
+    assert find(store, other.run_id[:4], ("sweep",)) == Sweep(other)
+    for name, kinds in (("s1a2b", ALL), (other.run_id[:4], ALL), ("s1a", ("sweep",)), ("", ("sweep",))):
+        with pytest.raises(ConfigError, match="nothing is called so"):
+            find(store, name, kinds)
+    with pytest.raises(
+        ConfigError, match=r"^s1a2: 2 sweeps are called so, the newest s1a2ffffffff .*, s1a2b3c4d5e6 \("
+    ):
+        find(store, "s1a2", ("sweep",))
+
+
 def test_a_version_is_called_by_its_alias_or_number(filled: Store) -> None:
     once = find_run(filled, "once")
     client = filled.client
@@ -81,6 +102,19 @@ def test_a_version_is_called_by_its_alias_or_number(filled: Store) -> None:
     assert describe(filled, find(filled, "digits@2", ALL)) == "version 2 of digits"
     with pytest.raises(PipelineError, match="version 2 of digits has no run in the store"):
         find_run(filled, "digits@2")
+
+
+def test_a_champion_of_a_model_that_is_not_there_is_told_which_there_are(filled: Store) -> None:
+    with pytest.raises(ConfigError, match=r"^digit@champion: no version of digit is the champion yet"):
+        find(filled, "digit@champion", ALL)
+    for name in ("digits", "letters"):
+        filled.client.create_registered_model(name)
+    with pytest.raises(
+        ConfigError, match=r"^digit@champion: no registered model is called digit\. Expected one of digits, letters$"
+    ):
+        find(filled, "digit@champion", ALL)
+    with pytest.raises(ConfigError, match=r"^digits@champion: no version of digits is the champion yet"):
+        find(filled, "digits@champion", ALL)
 
 
 def test_a_folder_and_a_revision_are_called_as_everywhere(filled: Store) -> None:
@@ -125,6 +159,28 @@ def test_a_command_takes_the_kinds_that_it_names(filled: Store) -> None:
         find(filled, "once", ("sweep",), given="--sweep once")
     with pytest.raises(ConfigError, match=r"^HEAD: nothing is called so\. Expected a run .*, @champion, or a sweep\. "):
         find_run(filled, "HEAD")
+
+
+def test_of_the_runs_of_a_model_one_that_kept_a_file_is_preferred(store: Store, tmp_path: Path) -> None:
+    """The one that run.json names first, then the newest."""
+    models = tmp_path / "models"
+    write_json(models / "model.json", {"seed": 0})
+    tags = {DESCRIPTION_TAG: sha256_of(models / "model.json")}
+    first, second, third = (store.client.create_run("0", tags=tags).info.run_id for _ in range(3))
+    write_json(models / "run.json", {"run_id": first, **tags})
+
+    def found(file: str | None) -> str:
+        row = run_of_model(store, models, Path(file) if file else None)
+        assert row
+        return row.run_id
+
+    assert (found(None), found("predictions")) == (first, first)
+    (store.artifacts(second) / "predictions").mkdir(parents=True)
+    assert (found(None), found("predictions")) == (first, second)
+    (store.artifacts(third) / "predictions").mkdir(parents=True)
+    assert (found(None), found("predictions")) == (first, third)
+    (store.artifacts(first) / "predictions").mkdir(parents=True)
+    assert (found(None), found("predictions")) == (first, first)
 
 
 def test_a_store_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.system.git import GitError
 from pipeline.tracking import PATCH_FILE, Store, model_requirements, provenance
-from pipeline.tracking.provenance import code_state, dvc_tags
+from pipeline.tracking.provenance import code_state, dvc_tags, source_tags
 
 
 def git(folder: Path, *words: str) -> str:
@@ -174,6 +174,23 @@ def test_versions_machine_and_command_are_recorded(tmp_path: Path) -> None:
     assert all(tags[f"machine.{name}"] for name in ("host", "cpu", "cores", "os"))
     assert tags["command"].startswith("python ")
     assert all(isinstance(value, str) for value in tags.values())
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["python", "-m", "pipeline", "train", "optimizer=adam"], "pipeline train"),
+        (["python", "-m", "pipeline.train", "-m", "seed=1,2"], "pipeline train"),
+        (["python", "/opt/bin/pipeline", "evaluate"], "pipeline evaluate"),
+        (["python", "mine.py", "train"], "mine.py"),
+    ],
+)
+def test_a_runs_source_is_the_command_or_the_program(
+    argv: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", argv)
+    monkeypatch.setattr(sys, "argv", ["/src/pipeline/__main__.py" if "-m" in argv else argv[1], *argv[2:]])
+    assert source_tags()["mlflow.source.name"] == name
 
 
 def test_requirements_have_no_local_suffix() -> None:

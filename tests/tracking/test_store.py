@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from pipeline.system.errors import PipelineError
 from pipeline.system.startup import set_mlflow_environment
 from pipeline.tracking import MODEL_TAG, Store
+from pipeline.tracking.database import ensure_database
 
 SCRIPT = Path(__file__).with_name("many_at_once.py")
 Start = Callable[..., subprocess.Popen[str]]
@@ -38,6 +40,34 @@ def test_eight_processes_at_once_on_an_empty_folder_make_one_experiment_and_eigh
         history = store.client.get_metric_history(run.info.run_id, "loss")
         assert [point.value - int(run.data.params["job"]) for point in history] == list(range(20))
         assert run.info.status == "FINISHED"
+
+
+def test_making_a_store_leaves_mlflows_log_and_other_databases_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While MLflow makes its tables another thread may connect to a database of its own, which waits for the disk."""
+    from mlflow.store.tracking import sqlalchemy_store
+    from sqlalchemy import create_engine
+
+    waits, other = {}, tmp_path / "other.db"
+
+    class Store(sqlalchemy_store.SqlAlchemyStore):  # type: ignore[misc]
+        def __init__(self, uri: str, artifacts: str) -> None:
+            for name, address in (("own", uri), ("other", f"sqlite:///{other}"), ("memory", "sqlite://")):
+                engine = create_engine(address)
+                with engine.connect() as connection:
+                    waits[name] = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+                engine.dispose()
+            super().__init__(uri, artifacts)
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Store)
+    logger = logging.getLogger("mlflow.store.db.utils")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    ensure_database(tmp_path / "project")
+
+    assert waits == {"own": 0, "other": 2, "memory": 2}  # OFF, FULL
+    assert logger.level == logging.INFO
+    assert "Creating initial" not in caplog.text
 
 
 def test_importing_the_package_does_not_import_mlflow_and_sets_nothing(tmp_path: Path, start: Start) -> None:
@@ -108,15 +138,15 @@ def test_what_a_person_edited_on_an_experiment_stays(store: Store) -> None:
     assert store.client.get_experiment(experiment_id).tags["mlflow.note.content"] == "my words"
 
 
-def test_the_run_that_made_a_model_is_found_by_its_digest_newest_first_and_not_deleted(store: Store) -> None:
+def test_runs_are_found_by_a_tag_newest_first_and_not_deleted(store: Store) -> None:
     ids = []
     for experiment in ("one", "two", "three"):
         with store.run(experiment, "run", tags={MODEL_TAG: "abc"}) as run:
             ids.append(run.id)
-    assert store.find_run(MODEL_TAG, "abc") == ids[2]
+    assert [row.run_id for row in store.rows(f"tags.`{MODEL_TAG}` = 'abc'")] == ids[::-1]
     store.client.delete_run(ids[2])
-    assert store.find_run(MODEL_TAG, "abc") == ids[1]
-    assert store.find_run(MODEL_TAG, "unknown") is None
+    assert [row.run_id for row in store.rows(f"tags.`{MODEL_TAG}` = 'abc'")] == [ids[1], ids[0]]
+    assert store.rows(f"tags.`{MODEL_TAG}` = 'unknown'") == []
 
 
 def test_a_deleted_run_does_not_exist(store: Store) -> None:

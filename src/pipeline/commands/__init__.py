@@ -7,6 +7,7 @@ here.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.system.errors import ConfigError
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 WIDTH = 200  # characters, where no terminal says how wide it is
 
 
-def model_named(word: str | None) -> str | None:
-    """The NAME of `model=NAME`. Raises ConfigError for another word."""
-    if word is None:
-        return None
-    if not word.startswith("model="):
+def model_named(word: str | None, options: Sequence[str] = ()) -> str | None:
+    """The NAME of `model=NAME` or of `--model NAME`, which is the same.
+
+    Raises:
+        ConfigError: another word, or two models.
+    """
+    if word is not None and not word.startswith("model="):
         raise ConfigError(f"{word}: expected model=NAME, such as model=@champion")
-    return word.removeprefix("model=")
+    names = [*([] if word is None else [word.removeprefix("model=")]), *options]
+    if len(names) > 1:
+        raise ConfigError(f"expected one model, found {len(names)}: {', '.join(names)}")
+    return names[0] if names else None
 
 
 def wide_console() -> Console:

@@ -45,6 +45,7 @@ class Winner:
 
     row: RunRow
     why: str  # a line for the file's head
+    identity: str  # of the sweep, or the beginning of the run's id
 
     @property
     def overrides(self) -> list[str]:
@@ -70,10 +71,10 @@ def winner(store: Store, name: str) -> Winner:
     target = find(store, name, ("run", "sweep"))
     row = run_of(store, target)
     if isinstance(target, Sweep):
-        return Winner(row, f"the best of {target} ({target.row.name})")
+        return Winner(row, f"the best of {target} ({target.row.name})", target.identity)
     if JOB_TAG not in row.tags:
         raise ConfigError(f"{name}: {target} was no job of a sweep. The newest sweeps: {sweeps_text(sweeps(store))}")
-    return Winner(row, f"job {row.tags['sweep.number']} of a sweep, run {row.run_id}")
+    return Winner(row, f"job {row.tags['sweep.number']} of a sweep, run {row.run_id}", row.run_id[:12])
 
 
 def experiment_text(chosen: Winner, name: str, conf: Path) -> str:
@@ -142,7 +143,7 @@ def _files(root: Path, places: Sequence[str]) -> list[Path]:
 def adopt(root: Path, source: str, name: str | None, *, repro: bool) -> None:
     """Write conf/experiment/NAME.yaml, name it in conf/config.yaml, train by DVC, compare the models, evaluate."""
     chosen = winner(Store(root), source)
-    name = name or f"sweep-{source[:12]}"
+    name = name or f"sweep-{chosen.identity}"
     file, config = root / f"conf/experiment/{name}.yaml", root / CONFIG
     text = experiment_text(chosen, name, root / "conf")
     if file.exists() and file.read_text(encoding="utf-8") != text and f": {chosen.why}\n" not in file.read_text():

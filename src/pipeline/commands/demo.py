@@ -16,7 +16,7 @@ from pipeline.system.startup import load
 
 
 def main(args: argparse.Namespace) -> None:
-    root, name = project_root(), model_named(args.model)
+    root, name = project_root(), model_named(args.model, args.models)
     load("demo", "torch")
     import torch
 

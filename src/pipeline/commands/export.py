@@ -93,7 +93,7 @@ def _onnx_probabilities(path: Path, samples: NDArray[Any]) -> NDArray[np.float32
 def main(args: argparse.Namespace) -> None:
     if args.out.is_dir():
         raise ConfigError(f"--out {args.out}: expected a file, found a folder. Give {args.out / 'model.onnx'}")
-    root, name = project_root(), model_named(args.model)
+    root, name = project_root(), model_named(args.model, args.models)
     load("export", "torch")
     from pipeline.prediction.models import find_model
 

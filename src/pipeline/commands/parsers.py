@@ -73,6 +73,10 @@ def _port(parser: argparse.ArgumentParser, number: int) -> None:
     parser.add_argument("--port", type=port, default=number, metavar="N", help=f"{number} if not given")
 
 
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", dest="models", action="append", default=[], metavar="NAME", help="as model=NAME")
+
+
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
@@ -94,6 +98,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "words", nargs="+", metavar="INPUT", help="an image, a folder of images, a .npy array or a .csv table; "
         f"model=NAME chooses the model: {MODEL}",
     )  # fmt: skip
+    _model(parser)
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
 
@@ -116,6 +121,7 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL)
+    _model(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/model.onnx"), metavar="FILE", help="outputs/model.onnx if not given"
     )
@@ -125,11 +131,13 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", metavar="model=NAME", help="a run, a sweep (its best job), or NAME@3 (default: @champion)"
     )
+    _model(parser)
     _port(parser, 5001)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL)
+    _model(parser)
     _port(parser, 5002)
 
 

@@ -113,19 +113,17 @@ def print_json(predictions: Iterator[Prediction]) -> None:
 FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
 
 
-def split_arguments(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Inputs, and what model=… names. Raises ConfigError for two models, and for a word that is neither."""
-    models = [word for word in words if word.startswith("model=")]
-    if len(models) > 1:
-        raise ConfigError(f"expected one model=…, found {len(models)}")
+def split_arguments(words: Sequence[str], options: Sequence[str] = ()) -> tuple[list[str], str | None]:
+    """Inputs, and what model=… or --model names. Raises ConfigError: two models, or nothing to predict."""
+    models = [word.removeprefix("model=") for word in words if word.startswith("model=")]
     inputs = [word for word in words if not word.startswith("model=")]
     if not inputs:
         raise ConfigError("nothing to predict: give images, a folder, a .npy or a .csv file")
-    return inputs, model_named(models[0] if models else None)
+    return inputs, model_named(None, [*models, *options])
 
 
 def main(args: argparse.Namespace) -> None:
-    inputs, name = split_arguments(args.words)
+    inputs, name = split_arguments(args.words, args.models)
     if not any(os.access(given, os.F_OK) for given in inputs):  # else the others are answered
         raise DataContractError(f"{', '.join(inputs)}: there is no such file")
     root = project_root()

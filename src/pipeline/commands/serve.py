@@ -23,7 +23,7 @@ def command(served: ServedModel, port_number: int) -> list[str]:
 
 
 def main(args: argparse.Namespace) -> None:
-    root, name = project_root(), model_named(args.model)
+    root, name = project_root(), model_named(args.model, args.models)
     load("serve", "MLflow")
     served = served_model(root, name)
     print(f"{served.what}. When it runs:", flush=True)

@@ -26,7 +26,7 @@ from pipeline.runtime.origin import DATA_CARD, PROCESSED, flat
 from pipeline.system.errors import PipelineError
 from pipeline.system.files import parse_yaml, read_json, read_yaml, sha256_of
 from pipeline.system.git import git
-from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, RunRow, Store, as_text
+from pipeline.tracking import MODEL_TAG, RunRow, Store, as_text
 from pipeline.tracking.database import Version
 from pipeline.tracking.lookup import (
     CHAMPION,
@@ -39,6 +39,7 @@ from pipeline.tracking.lookup import (
     best_of,
     find,
     run_of,
+    run_of_model,
 )
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Subjects:
 
     def _of_models(self, models: Path, name: str, what: str, settings: Mapping[str, Any] | None) -> Subject:
         """settings: that the model was trained with; None: they are not known, so only a run of the store can be it."""
-        if _is_whole(models) and (row := self._run_that_trained(models)):
+        if _is_whole(models) and (row := run_of_model(self.store, models, PREDICTIONS)):
             return Subject(name, f"{what}, run {row.run_id[:8]}", (self.of_run(row),), row.run_id)
         if settings is None:
             raise PipelineError(
@@ -178,14 +179,6 @@ class Subjects:
         model = _loaded(models)
         params = {key: as_text(value) for key, value in flat(settings).items()}
         return Subject(name, what, (Member(self._answers_of(model, name), params, {}, None),), None)
-
-    def _run_that_trained(self, models: Path) -> RunRow | None:
-        """The newest; rather one that was evaluated."""
-        if not self.store.exists:
-            return None
-        found = self.store.rows(f"tags.`{DESCRIPTION_TAG}` = '{sha256_of(models / DESCRIPTION)}'")
-        evaluated = (row for row in found if (self.store.artifacts(row.run_id) / PREDICTIONS).exists())
-        return next(evaluated, found[0] if found else None)
 
     def _answers_of(self, model: TrainedModel, whose: str) -> Answers:
         card = self.root / DATA_CARD

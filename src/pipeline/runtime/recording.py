@@ -42,12 +42,12 @@ from pipeline.tracking import (
     model_requirements,
     provenance,
 )
+from pipeline.tracking.lookup import RUN_FILE, run_of_model
 
 if TYPE_CHECKING:
     from pipeline.model.portable import TrainedModel
 
 # Torch, which takes 1.3 s to import, comes with the modules of networks: they are imported where one is at hand.
-RUN_FILE = "run.json"
 CURVES = "learning_curves.png"
 
 # ---------------------------------------------------------------- train
@@ -163,7 +163,8 @@ def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterato
     from pipeline.model.portable import load_model
 
     store, tags = Store(places.root), model_tags(load_model(models).model_sha256, models)
-    run_id = run_of(store, models, tags)
+    trained = run_of_model(store, models)
+    run_id = trained.run_id if trained else None
     name = cfg.tracking.run_name or f"evaluation of {tags[MODEL_TAG][:8]}"
     if run_id is None:
         print(f"evaluate: no run in mlflow.db trained this model ({tags[MODEL_TAG][:8]}): its scores go into a new run")
@@ -178,19 +179,6 @@ def evaluation_run(cfg: EvaluateConfig, places: Places, models: Path) -> Iterato
 def model_tags(model_sha256: str, models: Path) -> dict[str, str]:
     """The digests that identify a model. Two settings may give the same weights; model.json tells them apart."""
     return {MODEL_TAG: model_sha256, DESCRIPTION_TAG: sha256_of(models / DESCRIPTION)}
-
-
-def run_of(store: Store, models: Path, tags: Mapping[str, str]) -> str | None:
-    """The run that trained this model: what run.json names if it is about this model, else a search of the store.
-
-    run.json is not DVC's: after `dvc checkout` the model may be older than it.
-    """
-    written = models / RUN_FILE
-    if written.exists():
-        noted = read_json(written)
-        if noted.get(DESCRIPTION_TAG) == tags[DESCRIPTION_TAG] and store.run_exists(noted["run_id"]):
-            return str(noted["run_id"])
-    return store.find_run(DESCRIPTION_TAG, tags[DESCRIPTION_TAG])
 
 
 def record_evaluation(

@@ -30,7 +30,7 @@ UNIDENTIFYING = (
     "hydra.sweeper.n_jobs", "hydra.sweeper.storage", "hydra.sweeper.max_failures_in_a_row",
 )  # fmt: skip
 SEARCHED = ("sweep.objectives=", "sweep.seeds=")  # but these say what a trial of a search is
-RESUME = re.compile(r"^sweep\.resume=([0-9a-z]+)$")  # an id may look like a number: 4e16
+RESUME = re.compile(r"^sweep\.resume=([0-9a-z]+)$")  # the beginning of a run's id may look like a number: 4e16
 MANAGED = tuple(f"sweep.{key}." for key in ("parent", "varied", "job", "study", "storage", "trial"))
 
 

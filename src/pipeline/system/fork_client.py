@@ -28,7 +28,8 @@ IDLE_S = 600  # after which an unused warm process ends
 READ_AT_IMPORT = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH_", "CUDA_", "NVIDIA_",
     "NCCL_", "NUMBA_", "NUMPY_", "NPY_", "SCIPY_", "SKLEARN_", "PANDAS_", "SYMPY_", "MPL", "MATPLOTLIBRC",
-    "MLFLOW_LOGGING", "MLFLOW_CONFIGURE_LOGGING", "PYTHON", "LD_", "GLIBC_TUNABLES", "MALLOC_", "LANG", "LC_",
+    "MLFLOW_LOGGING", "MLFLOW_CONFIGURE_LOGGING", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "PYTHON", "LD_",
+    "GLIBC_TUNABLES", "MALLOC_", "LANG", "LC_",
 )  # fmt: skip
 FOLDERS_AT_IMPORT = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 # But these: read when they are used, or set by the packages themselves in a process that has imported them.
@@ -131,7 +132,6 @@ def start(where: str, *modules: str, idle_s: float = IDLE_S) -> int:
     import subprocess
 
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", FORK)}
-    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     command = [sys.executable, "-P", str(SERVER), where, str(idle_s), *modules]
     with open(f"{where}.log", "ab") as log:
         process = subprocess.Popen(

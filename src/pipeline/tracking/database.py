@@ -297,17 +297,33 @@ def _migrate(new: Path, artifacts: str) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
+    def do_not_wait_for_the_disk(connection: Any, _: object) -> None:  # every engine of this process connects here
+        if isinstance(connection, sqlite3.Connection) and _file_of(connection) == new.resolve():
+            connection.execute("PRAGMA synchronous=OFF")
+
     untyped_store: Any = SqlAlchemyStore
-    event.listen(Engine, "connect", _do_not_wait_for_the_disk)
+    event.listen(Engine, "connect", do_not_wait_for_the_disk)
     try:
-        untyped_store(sqlite_uri(new), artifacts).engine.dispose()
+        with _without_infos("mlflow.store.db.utils"):  # "Creating initial MLflow database tables"
+            untyped_store(sqlite_uri(new), artifacts).engine.dispose()
     finally:
-        event.remove(Engine, "connect", _do_not_wait_for_the_disk)
+        event.remove(Engine, "connect", do_not_wait_for_the_disk)
 
 
-def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")
+def _file_of(connection: sqlite3.Connection) -> Path:
+    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    return Path(file).resolve()
+
+
+@contextmanager
+def _without_infos(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a name on the command line means: the one place that answers.
 
-A name is that of a run or the beginning of its id; likewise of a sweep; ``@champion``, ``NAME@ALIAS`` or ``NAME@3`` for
-a version of a registered model; a revision of git; ``workspace``; or a folder with a model. Each command says which of
-these it takes.
+A name is that of a run or the beginning of its id; likewise of a sweep, whose own id or whose run's id may be meant;
+``@champion``, ``NAME@ALIAS`` or ``NAME@3`` for a version of a registered model; a revision of git; ``workspace``; or a
+folder with a model. Each command says which of these it takes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pipeline.model import DESCRIPTION
 from pipeline.system.errors import ConfigError, PipelineError
+from pipeline.system.files import read_json, sha256_of
 from pipeline.system.git import commit_of
 from pipeline.tracking.database import Version
-from pipeline.tracking.leaderboard import MODEL_TAG
+from pipeline.tracking.leaderboard import DESCRIPTION_TAG, MODEL_TAG
 from pipeline.tracking.run import RunRow
 from pipeline.tracking.store import Store
 
@@ -25,7 +26,9 @@ BEST_TAG = "sweep.best_run_id"
 PARENT = "parent"  # the role of a sweep's own run
 CHAMPION = "champion"  # the alias of the version that is in use
 WORKSPACE = "workspace"  # DVC's word for what lies in the folder now
-MIN_ID_CHARS = 6
+RUN_FILE = "run.json"  # beside a model: which run trained it
+MIN_ID_CHARS = 6  # of the beginning of an id; fewer could be the name of something else
+MIN_SWEEP_CHARS = 4  # where only a sweep can be meant
 MAX_LISTED = 5
 
 
@@ -109,9 +112,10 @@ def find(
                 return ModelFolder(folder)
     if before_search:
         before_search()
-    if "sweep" in kinds and (row := _only(sweeps(store), name, given, "sweeps", sweeps_text)):
+    min_chars = MIN_SWEEP_CHARS if len(kinds) == 1 else MIN_ID_CHARS
+    if "sweep" in kinds and (row := _only_sweep(store, name, given, min_chars)):
         return Sweep(row)
-    if "run" in kinds and (row := _only(trained_runs(store), name, given, "runs", runs_text)):
+    if "run" in kinds and (row := _only_run(store, name, given)):
         return TrainedRun(row)
     if "revision" in kinds and (commit := commit_of(store.root, name)):
         return Revision(commit)
@@ -172,7 +176,7 @@ def find_version(store: Store, name: str, given: str = "") -> Version | None:
     """The version that ``@ALIAS``, ``MODEL@ALIAS`` or ``MODEL@3`` means; None: the name has no such form or meaning.
 
     Raises:
-        ConfigError: there is no champion yet, or several registered models have one.
+        ConfigError: there is no champion yet, or no such model, or several registered models have one.
     """
     model_name, at, alias = name.rpartition("@")
     if not at or not alias:
@@ -184,11 +188,39 @@ def find_version(store: Store, name: str, given: str = "") -> Version | None:
         whose = "have a champion" if alias == CHAMPION else f"have {alias}"
         raise ConfigError(f"{given or name}: several models {whose}. Give one of {choice}")
     if not versions and alias == CHAMPION:
+        if not models and (names := [model.name for model in store.registered_models()]):
+            raise ConfigError(
+                f"{given or name}: no registered model is called {model_name}. Expected one of {', '.join(names)}"
+            )
+        which = f"version of {model_name}" if model_name else "model"
         raise ConfigError(
-            f"{given or name}: no model is the champion yet. `dvc repro` registers one, and pipeline champion VERSION "
-            "makes it the champion"
+            f"{given or name}: no {which} is the champion yet. `dvc repro` registers one, and pipeline champion "
+            "VERSION makes it the champion"
         )
     return versions[0] if versions else None
+
+
+# ---------------------------------------------------------------- models
+
+
+def run_of_model(store: Store, folder: Path, artifact: Path | None = None) -> RunRow | None:
+    """The run that trained the model in a folder: what run.json names if it is about this model, else the newest.
+
+    run.json is not DVC's: after `dvc checkout` the model may be older than it. Looking for a run makes no store.
+
+    Args:
+        artifact: rather a run that has kept this.
+    """
+    if not store.exists:
+        return None
+    digest, written = sha256_of(folder / DESCRIPTION), folder / RUN_FILE
+    noted = read_json(written) if written.exists() else {}
+    own = store.found_row(noted["run_id"]) if noted.get(DESCRIPTION_TAG) == digest else None
+    if own and artifact is None:
+        return own
+    rows = ([own] if own else []) + store.rows(f"tags.`{DESCRIPTION_TAG}` = '{digest}'")
+    kept = (row for row in rows if artifact and (store.artifacts(row.run_id) / artifact).exists())
+    return next(kept, rows[0] if rows else None)
 
 
 # ---------------------------------------------------------------- sweeps and runs
@@ -219,24 +251,43 @@ def when(row: RunRow) -> str:
     return f"{datetime.fromtimestamp(row.start_ms / 1000):%Y-%m-%d %H:%M}"
 
 
-def _only(
-    rows: Sequence[RunRow], name: str, given: str, kind: str, as_text: Callable[[Sequence[RunRow]], str]
-) -> RunRow | None:
-    """The row of this name. Of sweeps the newest of this identity, for one that began anew has it too.
+def _only_sweep(store: Store, name: str, given: str, min_chars: int) -> RunRow | None:
+    """The sweep of this id or name, or one of whose two ids this is the beginning.
+
+    One that began anew has the same identity: the newest is meant.
 
     Raises:
-        ConfigError: several have it.
+        ConfigError: several are called so.
     """
-    if same_sweep := [row for row in rows if kind == "sweeps" and row.tags[ID_TAG] == name]:
-        return same_sweep[0]
+    rows = sweeps(store)
+    named = (
+        [row for row in rows if row.tags[ID_TAG] == name]
+        or [row for row in rows if row.name == name]
+        or [row for row in rows if _begins(row, name, min_chars) or _begins_identity(row, name, min_chars)]
+    )
+    newest = list({row.tags[ID_TAG]: row for row in reversed(named)}.values())[::-1]
+    return _only(newest, given, "sweeps", sweeps_text)
+
+
+def _only_run(store: Store, name: str, given: str) -> RunRow | None:
+    """The trained run of this name, or whose id begins so. Raises ConfigError: several are called so."""
+    rows = trained_runs(store)
     named = [row for row in rows if row.name == name] or [row for row in rows if _begins(row, name)]
-    if len(named) > 1:
-        raise ConfigError(f"{given}: {len(named)} {kind} are called so, the newest {as_text(named)}. Give an id")
-    return named[0] if named else None
+    return _only(named, given, "runs", runs_text)
 
 
-def _begins(row: RunRow, name: str) -> bool:
-    return len(name) >= MIN_ID_CHARS and row.run_id.startswith(name)
+def _only(rows: Sequence[RunRow], given: str, kind: str, as_text: Callable[[Sequence[RunRow]], str]) -> RunRow | None:
+    if len(rows) > 1:
+        raise ConfigError(f"{given}: {len(rows)} {kind} are called so, the newest {as_text(rows)}. Give an id")
+    return rows[0] if rows else None
+
+
+def _begins(row: RunRow, name: str, min_chars: int = MIN_ID_CHARS) -> bool:
+    return len(name) >= min_chars and row.run_id.startswith(name)
+
+
+def _begins_identity(row: RunRow, name: str, min_chars: int) -> bool:
+    return len(name) >= min_chars and row.tags[ID_TAG].startswith(name)
 
 
 def _nothing(store: Store, name: str, given: str, kinds: Sequence[str]) -> str:

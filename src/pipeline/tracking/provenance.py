@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shlex
 import socket
 import sys
 import tempfile
@@ -85,9 +86,15 @@ def source_tags() -> dict[str, str]:
         user = str(os.getuid())
     return {
         "mlflow.user": user,
-        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.name": _source_name(),
         "mlflow.source.type": "LOCAL",
     }
+
+
+def _source_name() -> str:
+    """`pipeline train`, or the name of another program's script."""
+    words = shlex.split(command_line())
+    return " ".join(words[:2]) if words[0] == "pipeline" else Path(sys.argv[0]).name or "python"
 
 
 def _code_tags(code: CodeState) -> dict[str, str]:

@@ -106,11 +106,6 @@ class Store:
         files = self._files(run_id)
         return files is not None and files.is_active
 
-    def find_run(self, tag: str, value: str) -> str | None:
-        """The newest run, not deleted, that has the tag with this value."""
-        rows = self.rows(f"tags.`{tag}` = '{value}'")
-        return rows[0].run_id if rows else None
-
     def was_tagged(self, tag: str, value: str) -> bool:
         """Whether any run, deleted or not, has the tag with this value: quicker than to look which."""
         with reading(self.root) as reader:
