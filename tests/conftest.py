@@ -1,6 +1,7 @@
 """For all tests."""
 
 import gc
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import warm_process
 from lanes import SEED
 from pipeline.system.startup import set_mlflow_environment, set_thread_environment
-from pipeline.tracking.database import DATABASE, ensure_database
+from pipeline.tracking import Store
+from pipeline.tracking.database import ARTIFACTS, DATABASE, ensure_database
 
 set_thread_environment()  # before anything imports torch
 set_mlflow_environment()  # or MLflow
@@ -37,6 +39,15 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("empty_store")
     ensure_database(root)
     return root / DATABASE
+
+
+@pytest.fixture
+def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store in the test's folder, which is the project's, as DVC would announce it."""
+    (tmp_path / ARTIFACTS).mkdir()
+    shutil.copy(empty_database, tmp_path / DATABASE)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return Store(tmp_path)
 
 
 gc.disable()  # while all is imported: a seventh of the quick tests' time went into looking through it again and again

@@ -72,9 +72,9 @@ ELSEWHERE = {
     "pipeline COMMAND --help": "tests/commands/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
     "make test": "this very run",
     "make test-all": "hours",
-    "make warm": "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+    "make warm": "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "pipeline warm --stop":
-        "tests/forks/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
+        "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "export PIPELINE_WARM=1": "tests/end_to_end/test_warm.py, with a folder",
     "make lint": "what .ci/run calls",
     "make peers": "what .ci/run calls",

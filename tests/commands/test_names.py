@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -18,14 +15,6 @@ from pipeline.registry.versions import Registry
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import MODEL_ID_TAG, MODEL_TAG, Store
 from pipeline.tracking.lookup import BEST_TAG, ID_TAG, PARENT, ROLE_TAG
-
-
-@pytest.fixture
-def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    (tmp_path / "mlflow_artifacts").mkdir()
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return Store(tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""`PIPELINE_WARM`: the same bytes, endings and records as from a process of its own. What a fork sees: tests/forks."""
+"""`PIPELINE_WARM`: the same bytes, endings and records as from a process of its own.
+
+What a fork sees: tests/system/test_fork.py.
+"""
 
 from __future__ import annotations
 

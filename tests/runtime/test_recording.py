@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from pipeline.runtime.recording import (
 from pipeline.system.files import write_json
 from pipeline.system.locks import LIVE
 from pipeline.tracking import DESCRIPTION_TAG, MODEL_TAG, Store
-from pipeline.tracking.database import DATABASE
 from pipeline.tracking.leaderboard import LIVE_TAG
 
 # MLflow 3.17 uses a loader option that SQLAlchemy 2.1 deprecates; may go when MLflow stops.
@@ -178,13 +176,6 @@ def test_looking_for_it_closes_a_run_whose_process_died(store: Store) -> None:
 
 
 # ---------------------------------------------------------------- from a model to its run
-
-
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Store:
-    (tmp_path / "mlflow_artifacts").mkdir()
-    shutil.copy(empty_database, tmp_path / DATABASE)
-    return Store(tmp_path)
 
 
 def add_run(store: Store, digest: str) -> str:

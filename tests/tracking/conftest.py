@@ -1,4 +1,4 @@
-"""A store a test: the database is made once a session and copied."""
+"""The project is a folder within the test's, so that a test can move it, or work beside it."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from tracking_makers import Serve, make_images
 
 import pipeline
 from pipeline.tracking import Store
 from pipeline.tracking.database import DATABASE
+from tracking.tracking_makers import Serve, make_images
 
 SCRIPT = Path(__file__).with_name("load_model.py")
 REQUIREMENTS = ["mlflow==3.17.2", "torch==2.13.0"]

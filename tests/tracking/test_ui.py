@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tracking_makers import free_port, wait_until_it_answers
 
 from arguments import arguments_of
 from pipeline.commands import ui
 from pipeline.system.errors import PipelineError
 from pipeline.tracking import Store
 from pipeline.tracking.leaderboard import experiments_url
+from tracking.tracking_makers import free_port, wait_until_it_answers
 
 Start = Callable[..., subprocess.Popen[str]]
 

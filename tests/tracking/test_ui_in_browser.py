@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tracking_makers import Serve, free_port, make_images, wait_until_it_answers
 
 from mlflow_server import run_url
 from pipeline.tracking import Store, leaderboard_url, provenance
+from tracking.tracking_makers import Serve, free_port, make_images, wait_until_it_answers
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -1,6 +1,6 @@
 """What a command sees as a fork of a warm process is what it sees as a process of its own, and it ends in the same way.
 
-The command is tests/forks/probe.py, as `python -m pipeline.probe` of a folder with what the package does at its start.
+The command is tests/system/probe.py, as `python -m pipeline.probe` of a folder with what the package does at its start.
 """
 
 from __future__ import annotations
