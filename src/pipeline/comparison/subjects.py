@@ -1,4 +1,8 @@
-"""What a name on the command line means: the networks behind it, and what each answered for every test sample."""
+"""What is compared: from what a name means to the networks behind it, and what each answered for every test sample.
+
+tracking/lookup.py says what the name means: a run, a sweep, a version, a revision, a folder. For each network there are
+the predictions that its evaluation kept; where there are none, its weights answer now.
+"""
 
 from __future__ import annotations
 

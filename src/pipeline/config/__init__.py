@@ -1,1 +1,5 @@
-"""What a configuration may say (schema), and how a mistake in one is explained (check)."""
+"""Settings: what they may say (schema), composed from conf/ and overrides, checked, mistakes explained.
+
+Also what Hydra may call by its name (allowed_targets), the options of our launcher and sweepers (plugins), and the help
+of the stages.
+"""

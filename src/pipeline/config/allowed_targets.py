@@ -1,4 +1,8 @@
-"""What Hydra and `logging` call by a name in Hydra's own settings: their plug-ins and handlers, nothing else."""
+"""The classes that Hydra's own settings may name: launchers, sweepers and handlers of `logging`, nothing else.
+
+Hydra and `logging` import and call what stands there. The `_target_`s of the optimizers are in schema.py: the schema
+allows those and no others.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From predictions to numbers (scores) and pictures (figures)."""
+"""A model on the test set: scores, suspected labels (findings), robustness, figures, and the report with its page."""

@@ -1,4 +1,4 @@
-"""Tags of runs that several modules know."""
+"""Tags that several modules know, and the views of the UI: a sorted table of runs, and the links that open it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A sweep's results as files: ``summary.csv`` and ``summary.json``."""
+"""The end of a sweep, also of one that was cut short: its table is printed, written and recorded.
+
+``summary.csv`` and ``summary.json`` lie in the sweep's folder; they, the figures and the best job's model go into the
+sweep's run in MLflow.
+"""
 
 from __future__ import annotations
 
