@@ -108,7 +108,7 @@ ELSEWHERE = {
     "dvc repro --force --single-item train": "tests/end_to_end/test_tracked_run.py::"
         "test_a_clean_commit_is_clean_while_dvc_works_on_it, all stages",
     "pipeline train": BY_HAND,
-    "pipeline train model.units=[512,256] model.dropout=0.2": BY_HAND,
+    "pipeline train 'model.units=[512,256]' model.dropout=0.2": BY_HAND,
     "pipeline train trainer=ddp_cpu": f"{DEVICES}, by hand in the tests after it",
     "pipeline train -m model.units=64,32 optimizer=rmsprop,adam trainer.num_epochs=3 sweep.seeds=2":
         "tests/end_to_end/test_adopt.py::test_the_best_of_a_sweep_is_the_pipelines_byte_for_byte, fewer epochs",
