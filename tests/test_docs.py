@@ -22,7 +22,7 @@ IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 
 
 def test_every_command_is_run_by_a_test_or_it_is_said_why_not() -> None:
-    """A command belongs into one of the two lists of tests/documented.py."""
+    """A command belongs in one of the two lists of tests/documented.py."""
     found = commands()
 
     assert {command: pages for command, pages in found.items() if command not in (*RUN, *ELSEWHERE)} == {}

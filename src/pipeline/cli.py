@@ -29,8 +29,8 @@ PACKAGES = {
 COMMANDS = {
     "compare": "say whether one model is really better than another",
     "champion": "show which model is in use; promote a version, or roll back",
-    "predict": "say what is on images",
-    "reproduce": "make a run again and say whether it is the same",
+    "predict": "classify images, arrays or tables",
+    "reproduce": "reproduce a run and check that it is byte-identical",
     "adopt": "make the best settings of a sweep the pipeline's own",
     "export": "write a model as ONNX",
     "serve": "answer requests over REST",
