@@ -15,7 +15,10 @@ from pathlib import Path
 
 WIDTH = 80
 COLUMN = 18  # where the meaning of an argument begins
-MODEL_OR_FOLDER = "@champion, a run (its name or the beginning of its id), or a folder; @champion, else models/"
+MODEL = (
+    "a run, a sweep (its best job), @champion, NAME@3, a revision of git, workspace, or a folder (default: the "
+    "champion, else models/)"
+)
 
 
 def help_parser(
@@ -73,8 +76,8 @@ def _port(parser: argparse.ArgumentParser, number: int) -> None:
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="+", metavar="NAME",
-        help="a run (its name or the beginning of its id), a sweep (its best settings, all seeds), @champion, a "
-             "revision of git, or workspace (models/)",
+        help="a run (its name or the beginning of its id), a sweep (its best settings, all seeds), @champion, NAME@3, "
+             "a revision of git, workspace (models/), or a folder with a model",
     )  # fmt: skip
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
@@ -89,7 +92,7 @@ def _champion(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="+", metavar="INPUT", help="an image, a folder of images, a .npy array or a .csv table; "
-        f"model=NAME chooses the model: {MODEL_OR_FOLDER}",
+        f"model=NAME chooses the model: {MODEL}",
     )  # fmt: skip
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
@@ -97,36 +100,42 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", metavar="RUN",
-        help="a run (its name, or the beginning of its id), @champion, or a sweep (its best job)",
+        help="a run (its name, or the beginning of its id), @champion, NAME@3, or a sweep (its best job)",
     )  # fmt: skip
 
 
 def _adopt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="SWEEP_OR_RUN", help="a sweep, or a run (its name, or the beginning of its id)")
+    parser.add_argument(
+        "what",
+        metavar="SWEEP_OR_RUN",
+        help="a sweep (its best job), or one of its jobs: a run's name, or the beginning of its id",
+    )
     parser.add_argument("--name", help="of the experiment file; sweep-ID if not given")
     parser.add_argument("--no-repro", action="store_true", help="write the files and do not run `dvc repro`")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL_OR_FOLDER)
+    parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL)
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/model.onnx"), metavar="FILE", help="outputs/model.onnx if not given"
     )
 
 
 def _serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help="@champion, or a run")
+    parser.add_argument(
+        "model", nargs="?", metavar="model=NAME", help="a run, a sweep (its best job), or NAME@3 (default: @champion)"
+    )
     _port(parser, 5001)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL_OR_FOLDER)
+    parser.add_argument("model", nargs="?", metavar="model=NAME", help=MODEL)
     _port(parser, 5002)
 
 
 def _ui(parser: argparse.ArgumentParser) -> None:
     _port(parser, 5000)
-    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1 only; for another it says what to do instead")
+    parser.add_argument("--host", default="127.0.0.1", help="must be 127.0.0.1; other hosts are refused, with advice")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--experiment", metavar="NAME", help="open this one; the one with the newest run if not given")
     what.add_argument("--sweep", metavar="ID", help="open the table of this sweep's jobs, best first")
@@ -152,7 +161,7 @@ COMMANDS = {
             "v1 v2 v3": "three tags, against the first",
             "HEAD~1 HEAD --format json": "for programs",
         },
-        "docs/compare.md",
+        "docs/compare.md, docs/names.md",
     ),
     "champion": Command(
         "List the versions of a registered model, newest first, and say which one is the champion. Promote a version, "
@@ -168,7 +177,7 @@ COMMANDS = {
         "docs/evaluate.md",
     ),
     "predict": Command(
-        "Say what is on images, or which class rows of a table have. Images may have any size and colour; each answer "
+        "Classify images, arrays, or the rows of a table. Images may have any size and colour; each answer "
         "says what was done to them. Unreadable ones are reported, and the exit code is then 1.",
         _predict,
         {
@@ -181,16 +190,17 @@ COMMANDS = {
         "docs/serving.md",
     ),
     "reproduce": Command(
-        "Make a run again from what MLflow remembers (commit, uncommitted changes, settings, data), in a temporary "
-        "folder, and say whether code, data, weights, metrics and predictions are the same byte for byte.",
+        "Reproduce a run from what MLflow remembers (commit, uncommitted changes, settings, data), in a temporary "
+        "folder, and check that code, data, weights, metrics and predictions are the same byte for byte.",
         _reproduce,
         {
             "7debbd3d": "by the beginning of its id",
             "'dense-512 rmsprop mnist'": "by its name",
             "@champion": "the run of the champion",
             "s2cf3fdcf249": "the best job of a sweep",
+            "leaves@3": "the run of a version",
         },
-        "docs/reproducing.md",
+        "docs/reproducing.md, docs/names.md",
     ),
     "adopt": Command(
         "Make the best settings of a sweep the pipeline's own: write them to conf/experiment/, run `dvc repro`, and "
@@ -198,7 +208,8 @@ COMMANDS = {
         _adopt,
         {
             "s2cf3fdcf249": "the best settings of a sweep",
-            "7debbd3d": "the settings of one run",
+            "7debbd3d": "the settings of one job",
+            "'units=64 seed=1' --name small": "a job by its name",
             "s2cf3fdcf249 --name wide": "as conf/experiment/wide.yaml",
             "s2cf3fdcf249 --no-repro": "write the files, train later",
         },
@@ -225,9 +236,10 @@ COMMANDS = {
             "": "the champion, at port 5001",
             "--port 8080": "another port",
             "model=7debbd3d": "the model of a run",
+            "model=s2cf3fdcf249": "the best job of a sweep",
             "model=leaves@champion": "another model's champion",
         },
-        "docs/serving.md",
+        "docs/serving.md, docs/names.md",
     ),
     "demo": Command(
         "Open a page to draw on, on this machine alone (127.0.0.1). The probabilities move with each stroke, and the "
@@ -238,6 +250,7 @@ COMMANDS = {
             "--port 8080": "another port",
             "model=models": "the pipeline's model",
             "model=7debbd3d": "the model of a run",
+            "model=leaves@champion": "another model's champion",
         },
         "docs/serving.md",
     ),
@@ -246,10 +259,11 @@ COMMANDS = {
         "another machine, use ssh -L 5000:127.0.0.1:5000 HOST, because the server has no passwords.",
         _ui,
         {
-            "": "the experiment with the newest run",
+            "": "the newest run's experiment",
             "--port 5001": "another port",
             "--experiment leaves": "another experiment",
             "--sweep s2cf3fdcf249": "the jobs of a sweep, best first",
+            "--experiment leaves --port 5001": "beside one that is open",
         },
         "docs/sweeps.md, docs/troubleshooting.md",
     ),
@@ -259,7 +273,8 @@ COMMANDS = {
         _sync,
         {
             "": "to MLFLOW_TRACKING_URI",
-            "--server http://HOST:5000": "to this server",
+            "--server http://127.0.0.1:5001": "to a server on this machine",
+            "--server http://HOST:5000": "to another machine",
             "--server https://runs.example.org": "to a server behind a proxy",
         },
         "docs/tracking_server.md",
