@@ -1,4 +1,4 @@
-"""pipeline reproduce: make a run again and say whether it is the same.
+"""pipeline reproduce: reproduce a run and check that it is byte-identical.
 
 The project as it was is rebuilt in a temporary folder from what MLflow remembers: commit, uncommitted changes,
 settings, DVC's digests. The run is trained there, scored if it was, and compared byte for byte.
