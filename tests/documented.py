@@ -72,6 +72,7 @@ ELSEWHERE = {
     "pipeline COMMAND --help": "tests/commands/test_help.py::test_help_of_a_command_is_asked_for_in_several_ways",
     "make test": "this very run",
     "make test-all": "hours",
+    "make newest": "needs the package index; make test-all calls it",
     "make warm": "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",
     "pipeline warm --stop":
         "tests/system/test_fork.py::test_its_commands_end_with_it_and_it_ends_when_it_is_idle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -173,6 +174,53 @@ def test_the_citation_has_the_version_and_licence_of_the_package() -> None:
     assert [citation["title"], citation["version"], citation["license"]] == [
         project[key] for key in ("name", "version", "license")
     ]
+
+
+# ---------------------------------------------------------------- private names of other packages
+
+
+DOCUMENTED = {"_exit", "_replace"}  # os._exit, and a method of named tuples
+PUBLIC = {"mlflow.db", "mlflow.pytorch", "mlflow.pyfunc"}  # our file, and modules that MLflow documents
+PRIVATE_PATH = re.compile(r"[a-z]\w*(?:\.\w+)*\._[a-z]\w*(?:\.\w+)*")
+
+
+def test_each_private_name_of_another_package_has_a_row() -> None:
+    """docs/private_names.md: names with an underscore that no file of ours defines, and MLflow's modules and tags."""
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / ".dvc/hydra_plugins").glob("*.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    text = (ROOT / "docs/private_names.md").read_text(encoding="utf-8")
+    found = {name for node in nodes for name in foreign_names(node)} - names_of_ours(nodes) - DOCUMENTED - PUBLIC
+
+    assert {"_apply_overrides_to_config", "torch._inductor.ir", "mlflow.parentRunId", "_foreach_sqrt_"} <= found
+    assert [name for name in sorted(found) if name not in text] == []
+    for file, function in map(path_of, re.findall(r"tests/[\w/]+\.py::\w+", text)):
+        assert f"def {function}(" in file.read_text(encoding="utf-8")
+
+
+def foreign_names(node: ast.AST) -> list[str]:
+    """Of an attribute with an underscore, an import of a private module, or such a name as text."""
+    match node:
+        case ast.Attribute(attr=name) if re.match("_[a-z]", name):
+            return [name]
+        case ast.ImportFrom(module=str(module)) if not module.startswith(("pipeline", "hydra_plugins")):
+            return [module] if PRIVATE_PATH.fullmatch(module) else []
+        case ast.Constant(value=str(text)) if re.fullmatch(r"mlflow(\.\w+)+(\.\{\}|\.)?", text):
+            return [text.removesuffix(".{}")]
+        case ast.Constant(value=str(text)) if PRIVATE_PATH.fullmatch(text) and not text.startswith("hydra_plugins"):
+            return [text]
+    return []
+
+
+def names_of_ours(nodes: list[ast.AST]) -> set[str]:
+    """Functions, classes and attributes that are defined or assigned somewhere."""
+    defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    fields = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    return defined | fields | own
 
 
 # ---------------------------------------------------------------- the reference of all settings
