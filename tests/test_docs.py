@@ -144,7 +144,9 @@ def module_or_name(dotted: str) -> bool:
     file, name = where.parent, where.name
     source = next((text for text in (file.with_suffix(".py"), file / "__init__.py") if text.exists()), None)
     return source is not None and bool(
-        re.search(rf"^(?:def|class) {name}\b|^{name}\b|\b{name}\b,?$", source.read_text(encoding="utf-8"), re.MULTILINE)
+        re.search(
+            rf"^(?:def|class) {name}\b|^{name}\b|\b{name}\b\"?,?$", source.read_text(encoding="utf-8"), re.MULTILINE
+        )
     )
 
 
