@@ -128,6 +128,7 @@ ELSEWHERE = {
     "make demo": DEMO,
     "pipeline ui --sweep ID":
         "tests/end_to_end/test_sweep_in_browser.py::test_the_table_of_a_sweep_shows_its_jobs_best_first",
+    "pipeline compare": f"{TWO_SWEEPS}, with two names",
     "pipeline compare A B [C …]": TWO_SWEEPS,
     "pipeline compare ID ID": TWO_SWEEPS,
     "pipeline compare s5a729ecb80c sda693eb1f03": TWO_SWEEPS,

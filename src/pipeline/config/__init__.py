@@ -1,5 +1,4 @@
 """Settings: what they may say (schema), composed from conf/ and overrides, checked, mistakes explained.
 
-Also what Hydra may call by its name (allowed_targets), the options of our launcher and sweepers (plugins), and the help
-of the stages.
+Also what Hydra may call by its name (allowed_targets), and the options of our launcher and sweepers (compose).
 """
