@@ -481,6 +481,21 @@ def test_without_a_project_settings_are_those_of_the_checkout(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_projects_dvc_repository_gets_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do its conf/ and its DVC say anything: it is as outside a project."""
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/dense.yaml").write_text("layers: 3\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: python src/train.py, deps: [src/train.py]}}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    model = fitted(pipeline.load_data(tiny()))
+
+    assert model.settings["optimizer"]["lr"] == train_config().optimizer.lr
+    with pytest.raises(pipeline.PipelineError, match=r"is in no project: .* names src/pipeline/train\.py"):
+        model.fit(pipeline.load_data(tiny()), track="mine")
+    assert not (tmp_path / DATABASE).exists()
+
+
 # ---------------------------------------------------------------- comparing, tracking
 
 

@@ -18,12 +18,14 @@ from pipeline.registry.versions import Registry
 from pipeline.system.errors import ConfigError, PipelineError
 from pipeline.tracking import MODEL_ID_TAG, MODEL_TAG, Store
 from pipeline.tracking.lookup import BEST_TAG, ID_TAG, PARENT, ROLE_TAG
+from project_maker import mark_as_project
 
 
 @pytest.fixture
 def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     (tmp_path / "mlflow_artifacts").mkdir()
     shutil.copy(empty_database, tmp_path / "mlflow.db")
+    mark_as_project(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return Store(tmp_path)
 
