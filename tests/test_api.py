@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from pipeline.runtime.places import Places
 from pipeline.tracking import Store
 from pipeline.tracking.database import DATABASE
 from pipeline.train import train
+from pipeline.training.progress import EpochProgress
 
 PUBLIC = ["ConfigError", "Data", "Dense", "History", "PipelineError", "Verdict", "__version__", "compare", "load_data",
           "load_model"]  # fmt: skip
@@ -291,6 +294,29 @@ def test_ctrl_c_ends_a_fit_and_nothing_else(project: Path) -> None:
 
     assert signal.getsignal(signal.SIGINT) is handler
     assert np.array_equal(model.predict(data.test.images), first)
+
+
+@pytest.mark.parametrize("track", [None, "digits"])
+def test_three_presses_of_ctrl_c_do_not_end_the_process(
+    project: Path, track: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would cost a notebook all that it holds; of a command they end the process."""
+
+    def impatient(*_: object) -> None:
+        for _press in range(3):
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(EpochProgress, "on_epoch", impatient)
+    data, handler = pipeline.load_data(tiny()), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.Dense([4]).fit(data, epochs=2, track=track)
+
+    assert ended == []
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [row.status for row in Store(project).rows("")] == ["KILLED"] * (track is not None)
 
 
 # ---------------------------------------------------------------- data

@@ -310,8 +310,9 @@ def _train(
 
     origin, work, models = origin_of(cfg, places), places.out / "checkpoints", places.out / "models"
     go = partial(train, places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console)
+    interrupts = DeferredSignals(hard_exit=False)
     if tracked:
-        with training_run(cfg, places, origin, work) as run:
+        with interrupts, interrupts.interruptible(), training_run(cfg, places, origin, work) as run:
             with divergence_recorded(run), deferred_stop(cfg.trainer.devices == 1) as stop_requested:
                 done = go(
                     on_epoch=partial(record_epoch, run, cfg, None, None),
@@ -320,7 +321,7 @@ def _train(
                 )
             record_training(run, cfg, places, portable := load_model(models), done.metrics(), done.fit.device)
         return done, portable, run.id
-    with DeferredSignals() as interrupts:
+    with interrupts:
         try:
             with interrupts.interruptible(), deferred_stop(cfg.trainer.devices == 1) as stop_requested:
                 done = go(on_epoch=lambda *_: None, on_steps=lambda *_: None, stop_requested=stop_requested)
