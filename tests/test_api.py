@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 from rich.console import Console
 
@@ -103,11 +106,7 @@ def test_importing_it_changes_nothing_and_imports_nothing(tmp_path: Path) -> Non
     assert [name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names] == ["pipeline"]
 
 
-OF_LIBRARIES = {
-    "CUBLAS_WORKSPACE_CONFIG",
-    "PYTORCH_NVML_BASED_CUDA_CHECK",
-    "TORCHINDUCTOR_CACHE_DIR",
-}  # Lightning, torch
+OF_LIBRARIES = {"PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}  # Lightning, torch
 
 
 def test_a_training_leaves_the_process_as_it_was(tmp_path: Path) -> None:
@@ -124,6 +123,33 @@ print(json.dumps([state() == before, new_variables(), "mlflow" in sys.modules]))
     assert (same, mlflow) == (True, False)
     assert set(variables) <= OF_LIBRARIES
     assert list(tmp_path.iterdir()) == []
+
+
+def torch_state() -> list[Any]:
+    """Random numbers to come, and flags."""
+    return [
+        torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()),
+        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark, os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_torch_is_left_as_it_was(project: Path, workspace: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random numbers go on where they were; what Lightning sets for the same bits is taken back."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace or "")
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    torch.use_deterministic_algorithms(False)
+    before = torch_state()
+    data = pipeline.load_data(tiny())
+    pipeline.Dense([4]).build(data)
+    after_build = torch_state()
+    fitted(data)
+
+    assert after_build == before
+    assert torch_state() == before
 
 
 def test_it_has_the_public_names_alone() -> None:

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pipeline.model.dense import DenseNetwork
     from pipeline.model.portable import TrainedModel
     from pipeline.train import Training
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # variable that Lightning's `deterministic` sets
 
 
 class History(dict[str, list[float]]):
@@ -126,8 +128,9 @@ class Dense:
         from pipeline.model.dense import DenseNetwork
         from pipeline.training.fit import input_spec
 
-        torch.manual_seed(self._cfg.seed)
-        return DenseNetwork(self._cfg.model, input_spec(data.card), len(data.classes))
+        with _forked_rng():
+            torch.manual_seed(self._cfg.seed)
+            return DenseNetwork(self._cfg.model, input_spec(data.card), len(data.classes))
 
     def fit(
         self,
@@ -164,7 +167,7 @@ class Dense:
         require_device(cfg.trainer)
         record |= {"data": used["data"] | {"kind": data.card.kind}, "expand": used["expand"]}
         root = self._home if track is None else project_root()
-        with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c():
+        with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c(), _torch_as_before():
             places = Places(root, data.folder, Path(out), record, code=self._home)
             training, portable, self.run_id = _train(cfg, places, _console(verbose), tracked=track is not None)
         self._fitted = Fitted(portable, record, training.metrics(), data)
@@ -297,6 +300,33 @@ def _import_torch() -> None:
     finally:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
+
+
+@contextmanager
+def _torch_as_before() -> Iterator[None]:
+    """Give back what a training changes in torch: random numbers, and the flags of Lightning's `deterministic`."""
+    _import_torch()
+    import torch
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(WORKSPACE)
+    try:
+        with _forked_rng():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        os.environ.pop(WORKSPACE, None)
+        os.environ |= given(**{WORKSPACE: workspace})
+
+
+def _forked_rng() -> AbstractContextManager[None]:
+    """A block after which the random numbers go on where they were, on GPUs that are in use too."""
+    import torch
+
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if in_use else ())
 
 
 def _train(
