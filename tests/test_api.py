@@ -36,9 +36,10 @@ from pipeline.download import download
 from pipeline.evaluation.scores import scores
 from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
+from pipeline.reproduction import tree
 from pipeline.runtime.origin import origin_of
 from pipeline.runtime.places import Places
-from pipeline.tracking import Store
+from pipeline.tracking import RunRow, Store
 from pipeline.tracking.database import DATABASE
 from pipeline.train import train
 from pipeline.training.progress import EpochProgress
@@ -603,3 +604,44 @@ def test_a_tracked_fit_is_a_run_in_the_store(project: Path) -> None:
     model.fit(data, epochs=1, verbose=False)
     assert model.run_id is None
     assert len(Store(project).rows("")) == 1
+
+
+def test_a_tracked_fit_has_dvcs_digest_of_the_projects_data_alone(project: Path) -> None:
+    """dvc.lock is about data/processed, not about what else Python gives."""
+    outs = [{"path": "data/processed", "md5": "abc.dir"}]
+    (project / "dvc.lock").write_text(yaml.safe_dump({"stages": {"preprocess": {"outs": outs}}}))
+    arrays = pipeline.load_data(tiny())
+    shutil.copytree(arrays.folder / "data/processed", project / "data/processed")
+    of_dvc = {}
+    for name, data in (("arrays", arrays), ("the project's", pipeline.load_data())):
+        model = pipeline.Dense([4])
+        model.fit(data, epochs=1, verbose=False, track="digests")
+        assert model.run_id
+        tags = Store(project).row(model.run_id).tags
+        of_dvc[name] = {key: text for key, text in tags.items() if key.startswith("dvc.")}
+
+    assert of_dvc == {"arrays": {}, "the project's": {"dvc.data/processed": "abc.dir"}}
+
+
+def tracked(source: Any, project: Path) -> tuple[RunRow, dict[str, Any]]:
+    """The run of a fit, and the settings that it keeps."""
+    model = pipeline.Dense([4])
+    model.fit(pipeline.load_data(source), epochs=1, verbose=False, track="again")
+    assert model.run_id
+    row = Store(project).row(model.run_id)
+    return row, yaml.safe_load((Store(project).artifacts(row.run_id) / "config.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_tracked_fit_keeps_all_that_makes_a_published_data_set_again(project: Path) -> None:
+    """Its whole group of conf/, as a run of the command does."""
+    _, config = tracked("mnist_5k", project)
+
+    assert config["data"] == settings()["data"]
+    validate(Config, config)
+
+
+def test_a_tracked_fit_on_arrays_is_not_made_again(project: Path, tmp_path: Path) -> None:
+    row, _ = tracked(tiny(), project)
+    committed = replace(row, tags=row.tags | {"git.commit": "0" * 40, "git.dirty": "false", "git.remark": ""})
+    with pytest.raises(pipeline.PipelineError, match=r"in Python on data of your own \(arrays\)"):
+        tree.build(project, Store(project), committed, tmp_path / "tree")

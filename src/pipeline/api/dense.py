@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 
 from pipeline.api.data import Data
-from pipeline.api.settings import Choice, NetworkSettings, TrainerSettings, composed, given, home, part
+from pipeline.api.settings import Choice, NetworkSettings, TrainerSettings, choices, composed, given, home, part
 from pipeline.config.check import validate
 from pipeline.config.schema import Config, TrainConfig
 from pipeline.data.arrays import samples_like
@@ -165,7 +165,7 @@ class Dense:
         validate(Config, {**record, "data": record["data"] | share})  # what cannot go together
         cfg = validate(TrainConfig, part(record, TrainConfig))
         require_device(cfg.trainer)
-        record |= {"data": used["data"] | {"kind": data.card.kind}, "expand": used["expand"]}
+        record |= {"data": self._source_of(data) | used["data"] | {"kind": data.card.kind}, "expand": used["expand"]}
         root = self._home if track is None else project_root()
         with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c(), _torch_as_before():
             places = Places(root, data.folder, Path(out), record, code=self._home)
@@ -173,6 +173,13 @@ class Dense:
         self._fitted = Fitted(portable, record, training.metrics(), data)
         self.history = History(training)
         return self.history
+
+    def _source_of(self, data: Data) -> dict[str, Any]:
+        """Of a published data set its group of conf/, so that the run can be made again; nothing of a person's own."""
+        if data.card.kind not in ("package", "idx") or data.card.name not in choices(self._home, "data"):
+            return {}
+        source: dict[str, Any] = composed(self._home, data=data.card.name)["data"]
+        return source
 
     def predict(self, samples: ArrayLike) -> NDArray[np.float32]:
         """The probabilities (N, C) of the classes, for raw samples (N, *sample); each row sums to 1.
