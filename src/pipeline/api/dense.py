@@ -112,8 +112,13 @@ class Dense:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that it was made with: `seed`, `model`, `optimizer`, `scheduler`, `loss`."""
-        return self._cfg.model_dump(mode="json", by_alias=True, exclude={"trainer", "tracking", "sweep"})
+        """All that it was made with: `seed`, `model`, `optimizer`, `scheduler`, `loss`.
+
+        Of a loaded model `seed` and `model` alone: its files do not say how it was trained.
+        """
+        is_loaded = self._fitted is not None and self._fitted.data is None
+        known = {"seed", "model"} if is_loaded else {"seed", "model", "optimizer", "scheduler", "loss"}
+        return self._cfg.model_dump(mode="json", by_alias=True, include=known)
 
     @property
     def network(self) -> DenseNetwork:
