@@ -44,8 +44,8 @@ from pipeline.tracking.database import DATABASE
 from pipeline.train import train
 from pipeline.training.progress import EpochProgress
 
-PUBLIC = ["ConfigError", "Data", "Dense", "History", "PipelineError", "Verdict", "__version__", "compare", "load_data",
-          "load_model"]  # fmt: skip
+PUBLIC = ["ConfigError", "Data", "DataContractError", "Dense", "Diverged", "DownloadError", "History", "PipelineError",
+          "Verdict", "__version__", "compare", "load_data", "load_model"]  # fmt: skip
 
 
 @pytest.fixture
@@ -156,6 +156,7 @@ def test_torch_is_left_as_it_was(project: Path, workspace: str | None, monkeypat
 def test_it_has_the_public_names_alone() -> None:
     assert dir(pipeline) == PUBLIC
     assert [name for name in PUBLIC if getattr(pipeline, name, None) is None] == []
+    assert issubclass(pipeline.Diverged, pipeline.PipelineError)
     assert pipeline.__version__ == importlib.metadata.version("dense-pipeline")
     with pytest.raises(AttributeError, match="no attribute 'lode_data'"):
         _ = pipeline.lode_data  # type: ignore[attr-defined]
