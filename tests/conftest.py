@@ -12,6 +12,7 @@ from lanes import SEED
 from pipeline.system.startup import set_mlflow_environment, set_thread_environment
 from pipeline.tracking import Store
 from pipeline.tracking.database import ARTIFACTS, DATABASE, ensure_database
+from project_maker import mark_as_project
 
 set_thread_environment()  # before anything imports torch
 set_mlflow_environment()  # or MLflow
@@ -45,6 +46,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store in the test's folder, which is the project's, as DVC would announce it."""
     (tmp_path / ARTIFACTS).mkdir()
+    mark_as_project(tmp_path)
     shutil.copy(empty_database, tmp_path / DATABASE)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return Store(tmp_path)

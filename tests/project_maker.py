@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.places import OWN_SOURCE
 from pipeline.system.fork_client import VARIABLE
 from pipeline.tracking import Store
 from warm_process import is_warm, run_forked, warmed
@@ -156,6 +157,12 @@ def copy_of_the_checkout(target: Path) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     return target
+
+
+def mark_as_project(folder: Path) -> None:
+    """What commands know a project by, without the rest of it."""
+    (folder / "conf").mkdir()
+    (folder / "dvc.yaml").write_text(f"stages: {{train: {{deps: [{OWN_SOURCE}]}}}}\n", encoding="utf-8")
 
 
 def make_project(target: Path) -> Project:

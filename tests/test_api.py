@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -12,12 +13,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
+from pipeline.reproduction import tree
 from rich.console import Console
 
 import pipeline
@@ -33,12 +39,13 @@ from pipeline.model.portable import load_model
 from pipeline.preprocess import preprocess
 from pipeline.runtime.origin import origin_of
 from pipeline.runtime.places import Places
-from pipeline.tracking import Store
+from pipeline.tracking import RunRow, Store
 from pipeline.tracking.database import DATABASE
 from pipeline.train import train
+from pipeline.training.progress import EpochProgress
 
-PUBLIC = ["ConfigError", "Data", "Dense", "History", "PipelineError", "Verdict", "__version__", "compare", "load_data",
-          "load_model"]  # fmt: skip
+PUBLIC = ["ConfigError", "Data", "DataContractError", "Dense", "Diverged", "DownloadError", "History", "PipelineError",
+          "Verdict", "__version__", "compare", "load_data", "load_model"]  # fmt: skip
 
 
 @pytest.fixture
@@ -100,11 +107,7 @@ def test_importing_it_changes_nothing_and_imports_nothing(tmp_path: Path) -> Non
     assert [name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names] == ["pipeline"]
 
 
-OF_LIBRARIES = {
-    "CUBLAS_WORKSPACE_CONFIG",
-    "PYTORCH_NVML_BASED_CUDA_CHECK",
-    "TORCHINDUCTOR_CACHE_DIR",
-}  # Lightning, torch
+OF_LIBRARIES = {"PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}  # Lightning, torch
 
 
 def test_a_training_leaves_the_process_as_it_was(tmp_path: Path) -> None:
@@ -123,9 +126,37 @@ print(json.dumps([state() == before, new_variables(), "mlflow" in sys.modules]))
     assert list(tmp_path.iterdir()) == []
 
 
+def torch_state() -> list[Any]:
+    """Random numbers to come, and flags."""
+    return [
+        torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()),
+        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark, os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_torch_is_left_as_it_was(project: Path, workspace: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random numbers go on where they were; what Lightning sets for the same bits is taken back."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace or "")
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    torch.use_deterministic_algorithms(False)
+    before = torch_state()
+    data = pipeline.load_data(tiny())
+    pipeline.Dense([4]).build(data)
+    after_build = torch_state()
+    fitted(data)
+
+    assert after_build == before
+    assert torch_state() == before
+
+
 def test_it_has_the_public_names_alone() -> None:
     assert dir(pipeline) == PUBLIC
     assert [name for name in PUBLIC if getattr(pipeline, name, None) is None] == []
+    assert issubclass(pipeline.Diverged, pipeline.PipelineError)
     assert pipeline.__version__ == importlib.metadata.version("dense-pipeline")
     with pytest.raises(AttributeError, match="no attribute 'lode_data'"):
         _ = pipeline.lode_data  # type: ignore[attr-defined]
@@ -264,7 +295,8 @@ def test_a_model_comes_back_as_it_was_saved(project: Path) -> None:
 
     assert np.array_equal(back.predict(data.test.images), model.predict(data.test.images))
     assert back.evaluate(data) == model.evaluate(data)
-    assert back.settings["model"] == model.settings["model"]
+    assert back.settings == {"seed": 0, "model": model.settings["model"]}  # how it was trained nobody knows any more
+    assert ["optimizer.lr", "0.001", "–"] in [line.split() for line in str(pipeline.compare(model, back)).splitlines()]
     for file in ("model.safetensors", "model.json"):
         assert Path("one", file).read_bytes() == Path("two", file).read_bytes()
 
@@ -291,6 +323,29 @@ def test_ctrl_c_ends_a_fit_and_nothing_else(project: Path) -> None:
 
     assert signal.getsignal(signal.SIGINT) is handler
     assert np.array_equal(model.predict(data.test.images), first)
+
+
+@pytest.mark.parametrize("track", [None, "digits"])
+def test_three_presses_of_ctrl_c_do_not_end_the_process(
+    project: Path, track: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would cost a notebook all that it holds; of a command they end the process."""
+
+    def impatient(*_: object) -> None:
+        for _press in range(3):
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(EpochProgress, "on_epoch", impatient)
+    data, handler = pipeline.load_data(tiny()), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.Dense([4]).fit(data, epochs=2, track=track)
+
+    assert ended == []
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [row.status for row in Store(project).rows("")] == ["KILLED"] * (track is not None)
 
 
 # ---------------------------------------------------------------- data
@@ -481,6 +536,21 @@ def test_without_a_project_settings_are_those_of_the_checkout(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_projects_dvc_repository_gets_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do its conf/ and its DVC say anything: it is as outside a project."""
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/dense.yaml").write_text("layers: 3\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: python src/train.py, deps: [src/train.py]}}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    model = fitted(pipeline.load_data(tiny()))
+
+    assert model.settings["optimizer"]["lr"] == train_config().optimizer.lr
+    with pytest.raises(pipeline.PipelineError, match=r"is in no project: .* names src/pipeline/train\.py"):
+        model.fit(pipeline.load_data(tiny()), track="mine")
+    assert not (tmp_path / DATABASE).exists()
+
+
 # ---------------------------------------------------------------- comparing, tracking
 
 
@@ -536,3 +606,44 @@ def test_a_tracked_fit_is_a_run_in_the_store(project: Path) -> None:
     model.fit(data, epochs=1, verbose=False)
     assert model.run_id is None
     assert len(Store(project).rows("")) == 1
+
+
+def test_a_tracked_fit_has_dvcs_digest_of_the_projects_data_alone(project: Path) -> None:
+    """dvc.lock is about data/processed, not about what else Python gives."""
+    outs = [{"path": "data/processed", "md5": "abc.dir"}]
+    (project / "dvc.lock").write_text(yaml.safe_dump({"stages": {"preprocess": {"outs": outs}}}))
+    arrays = pipeline.load_data(tiny())
+    shutil.copytree(arrays.folder / "data/processed", project / "data/processed")
+    of_dvc = {}
+    for name, data in (("arrays", arrays), ("the project's", pipeline.load_data())):
+        model = pipeline.Dense([4])
+        model.fit(data, epochs=1, verbose=False, track="digests")
+        assert model.run_id
+        tags = Store(project).row(model.run_id).tags
+        of_dvc[name] = {key: text for key, text in tags.items() if key.startswith("dvc.")}
+
+    assert of_dvc == {"arrays": {}, "the project's": {"dvc.data/processed": "abc.dir"}}
+
+
+def tracked(source: Any, project: Path) -> tuple[RunRow, dict[str, Any]]:
+    """The run of a fit, and the settings that it keeps."""
+    model = pipeline.Dense([4])
+    model.fit(pipeline.load_data(source), epochs=1, verbose=False, track="again")
+    assert model.run_id
+    row = Store(project).row(model.run_id)
+    return row, yaml.safe_load((Store(project).artifacts(row.run_id) / "config.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_tracked_fit_keeps_all_that_makes_a_published_data_set_again(project: Path) -> None:
+    """Its whole group of conf/, as a run of the command does."""
+    _, config = tracked("mnist_5k", project)
+
+    assert config["data"] == settings()["data"]
+    validate(Config, config)
+
+
+def test_a_tracked_fit_on_arrays_is_not_made_again(project: Path, tmp_path: Path) -> None:
+    row, _ = tracked(tiny(), project)
+    committed = replace(row, tags=row.tags | {"git.commit": "0" * 40, "git.dirty": "false", "git.remark": ""})
+    with pytest.raises(pipeline.PipelineError, match=r"in Python on data of your own \(arrays\)"):
+        tree.build(project, Store(project), committed, tmp_path / "tree")

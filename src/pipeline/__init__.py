@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.api import Data, Dense, History, Verdict, compare, load_data, load_model
-    from pipeline.system.errors import ConfigError, PipelineError
+    from pipeline.system.errors import ConfigError, DataContractError, Diverged, DownloadError, PipelineError
 
     __version__: str
 
 __all__ = [
     "ConfigError",
     "Data",
+    "DataContractError",
     "Dense",
+    "Diverged",
+    "DownloadError",
     "History",
     "PipelineError",
     "Verdict",
@@ -41,7 +44,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module("pipeline.system.errors" if "Error" in name else "pipeline.api"), name)
+    is_error = name.endswith("Error") or name == "Diverged"
+    return getattr(importlib.import_module("pipeline.system.errors" if is_error else "pipeline.api"), name)
 
 
 def __dir__() -> list[str]:

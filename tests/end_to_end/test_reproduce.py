@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -104,3 +105,25 @@ def test_what_cannot_be_made_again_is_said_at_once(project: Project) -> None:
     assert "began in no commit of git" in without.text
     for done in (unknown, gone, without):
         assert "Traceback" not in done.text
+
+
+IN_PYTHON = """
+import numpy as np, pipeline
+arrays = np.arange(30 * 20, dtype=np.uint8).reshape(30, 5, 4), np.arange(30) % 3
+for data in pipeline.load_data("mnist_5k"), pipeline.load_data(arrays, test_fraction=0.2):
+    model = pipeline.Dense(16)
+    model.fit(data, epochs=2, verbose=False, track="from Python")
+    print(model.run_id)
+"""
+
+
+def test_a_fit_in_python_on_a_published_data_set_but_not_on_arrays(project: Project) -> None:
+    """The data set is made anew from its group of conf/; of arrays there are digests alone."""
+    said = project.run(sys.executable, "-c", IN_PYTHON).text
+    published, arrays = re.findall(r"^[0-9a-f]{32}$", said, re.MULTILINE)
+    again = project.run(*REPRODUCE, published)
+    refused = project.run(*REPRODUCE, arrays, expect=1)
+
+    assert set(checked(again.text).values()) == {"same"}
+    assert again.text.splitlines()[-1] == AGAIN
+    assert "was fitted in Python on data of your own (arrays)" in refused.text

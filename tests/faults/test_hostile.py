@@ -54,7 +54,7 @@ from pipeline.system.errors import ConfigError, DataContractError, DownloadError
 from pipeline.system.files import sha256_of
 from pipeline.tracking import Store
 from pipeline.training.checkpoints import BEFORE, LAST, AtomicCheckpointIO, Interrupted, discard_damaged
-from project_maker import Project
+from project_maker import Project, mark_as_project
 from tracking.tracking_makers import free_port, wait_until_it_answers
 from training.training_makers import assert_same_weights, trained
 
@@ -391,6 +391,7 @@ def test_a_class_whose_name_no_text_can_hold_is_refused(tmp_path: Path) -> None:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     root = tmp_path / "project"
     root.mkdir()
+    mark_as_project(root)
     monkeypatch.setenv("DVC_ROOT", str(root))
     return Store(root)
 

@@ -26,7 +26,7 @@ from pipeline.tracking import PARENT_TAG, Store
 from pipeline.tracking import replica as following
 from pipeline.tracking.database import DATABASE
 from pipeline.tracking.replica import SOURCE_RUN, sync_all
-from project_maker import Project
+from project_maker import Project, mark_as_project
 from tracking.tracking_makers import Serve, make_images
 
 pytestmark = pytest.mark.slow
@@ -364,7 +364,7 @@ def test_the_table_of_a_sweep_shows_the_copies(filled: Store, running: TrackingS
 def test_a_mistake_is_one_line(words: tuple[str, ...], said: str, store: Store) -> None:
     with store.run("outages", "one"):
         pass
-    (store.root / "dvc.yaml").touch()
+    mark_as_project(store.root)
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "sync", *words], cwd=store.root, capture_output=True, text=True
     )
@@ -376,7 +376,7 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], said: str, store: Store) 
 
 
 def test_nothing_to_copy_is_said(tmp_path: Path) -> None:
-    (tmp_path / "dvc.yaml").touch()
+    mark_as_project(tmp_path)
     command = [sys.executable, "-m", "pipeline", "sync", "--server", "http://127.0.0.1:9"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1

@@ -318,13 +318,15 @@ def test_a_search_by_hand_runs_each_job(project: Path) -> None:
 
 
 def test_outside_a_project_a_stage_says_so(project: Path, tmp_path: Path) -> None:
-    """No dvc.yaml here or above."""
+    """Another DVC repository with a conf/ is none either, even where DVC runs a stage of it."""
     outside = tmp_path / "elsewhere"
-    outside.mkdir()
-    code, _, err = ended(project, cwd=outside)
+    (outside / "conf").mkdir(parents=True)
+    (outside / "dvc.yaml").write_text("stages: {train: {cmd: python src/train.py, deps: [src/train.py]}}\n")
+    for variables in ({}, {"DVC_ROOT": str(outside)}):
+        code, _, err = ended(project, cwd=outside, **variables)
 
-    assert code == 1
-    assert err.startswith(f"download: error: {outside.resolve()} is in no project")
+        assert code == 1
+        assert err.startswith(f"download: error: {outside.resolve()} is in no project")
 
 
 # ---------------------------------------------------------------- under DVC

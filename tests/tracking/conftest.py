@@ -14,6 +14,7 @@ import pytest
 import pipeline
 from pipeline.tracking import Store
 from pipeline.tracking.database import DATABASE
+from project_maker import mark_as_project
 
 SOURCES = Path(pipeline.__file__).parents[1]
 
@@ -24,6 +25,7 @@ def project(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatc
     root = tmp_path / "project"
     (root / "mlflow_artifacts").mkdir(parents=True)
     shutil.copy(empty_database, root / DATABASE)
+    mark_as_project(root)
     monkeypatch.setenv("DVC_ROOT", str(root))
     return root
 

@@ -229,6 +229,22 @@ def test_a_second_signal_does_not_cut_the_cleaning_up_short() -> None:
     assert steps == ["cleaned"]
 
 
+def test_a_third_signal_ends_a_process_unless_it_is_a_foreign_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it ends none within either, such as those of a run that is open there."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def interrupted(*, hard_exit: bool) -> None:
+        with DeferredSignals(hard_exit=hard_exit) as outer, outer.interruptible(), DeferredSignals():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+
+    for hard_exit, codes in ((False, []), (True, [143])):
+        with pytest.raises(SystemExit):
+            interrupted(hard_exit=hard_exit)
+        assert ended == codes
+
+
 @dataclass
 class AskedToStop:
     """What a block that was asked to stop has done, and what came out of it."""

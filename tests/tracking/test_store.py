@@ -16,6 +16,7 @@ from pipeline.system.errors import PipelineError
 from pipeline.system.startup import set_mlflow_environment
 from pipeline.tracking import MODEL_TAG, Store
 from pipeline.tracking.database import ensure_database
+from pipeline.tracking.replica import Replica
 
 SCRIPT = Path(__file__).with_name("many_at_once.py")
 Start = Callable[..., subprocess.Popen[str]]
@@ -89,6 +90,17 @@ def test_commands_turn_reports_of_usage_off_unless_the_user_has_decided(
         monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", given)
     set_mlflow_environment()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == kept
+
+
+def test_short_waits_for_a_server_are_set_by_commands_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that imports this package, and copies its runs to a server, keeps MLflow's."""
+    names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    Replica(store.root, store.client, "http://127.0.0.1:9")
+    assert [name for name in names if name in os.environ] == []
+    set_mlflow_environment()
+    assert [os.environ[name] for name in names] == ["5", "0", "true"]
 
 
 def test_stray_settings_and_an_old_mlruns_folder_change_nothing(

@@ -14,6 +14,7 @@ import pytest
 
 from mlflow_server import run_url
 from pipeline.tracking import Store, leaderboard_url, provenance
+from project_maker import mark_as_project
 from tracking.tracking_makers import Serve, free_port, make_images, wait_until_it_answers
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -49,6 +50,7 @@ def fill(store: Store, name: str, accuracy: float) -> str:
 def server(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., Any]) -> Iterator[tuple[Store, int, str]]:
     """A UI on a store with three runs: the store, the port and the id of the best run."""
     root = tmp_path_factory.mktemp("browser")
+    mark_as_project(root)
     store = Store(root)
     runs = {name: fill(store, name, accuracy) for name, accuracy in ACCURACIES.items()}
     port = free_port()

@@ -21,7 +21,7 @@ from typing import Any, Unpack
 from numpy.typing import ArrayLike
 
 from pipeline.api.settings import Choice, DataSettings, composed, home, part
-from pipeline.commands.parsers import choices
+from pipeline.config import choices
 from pipeline.config.check import validate
 from pipeline.config.compose import parse
 from pipeline.config.schema import Config, DownloadConfig, PreprocessConfig

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.console import Console
 
 from pipeline.api.data import Data
 from pipeline.api.settings import Choice, NetworkSettings, TrainerSettings, composed, given, home, part
+from pipeline.config import choices
 from pipeline.config.check import validate
 from pipeline.config.schema import Config, TrainConfig
 from pipeline.data.arrays import samples_like
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from pipeline.model.dense import DenseNetwork
     from pipeline.model.portable import TrainedModel
     from pipeline.train import Training
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # variable that Lightning's `deterministic` sets
 
 
 class History(dict[str, list[float]]):
@@ -110,8 +113,13 @@ class Dense:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that it was made with: `seed`, `model`, `optimizer`, `scheduler`, `loss`."""
-        return self._cfg.model_dump(mode="json", by_alias=True, exclude={"trainer", "tracking", "sweep"})
+        """All that it was made with: `seed`, `model`, `optimizer`, `scheduler`, `loss`.
+
+        Of a loaded model `seed` and `model` alone: its files do not say how it was trained.
+        """
+        is_loaded = self._fitted is not None and self._fitted.data is None
+        known = {"seed", "model"} if is_loaded else {"seed", "model", "optimizer", "scheduler", "loss"}
+        return self._cfg.model_dump(mode="json", by_alias=True, include=known)
 
     @property
     def network(self) -> DenseNetwork:
@@ -126,8 +134,9 @@ class Dense:
         from pipeline.model.dense import DenseNetwork
         from pipeline.training.fit import input_spec
 
-        torch.manual_seed(self._cfg.seed)
-        return DenseNetwork(self._cfg.model, input_spec(data.card), len(data.classes))
+        with _forked_rng():
+            torch.manual_seed(self._cfg.seed)
+            return DenseNetwork(self._cfg.model, input_spec(data.card), len(data.classes))
 
     def fit(
         self,
@@ -162,14 +171,21 @@ class Dense:
         validate(Config, {**record, "data": record["data"] | share})  # what cannot go together
         cfg = validate(TrainConfig, part(record, TrainConfig))
         require_device(cfg.trainer)
-        record |= {"data": used["data"] | {"kind": data.card.kind}, "expand": used["expand"]}
+        record |= {"data": self._source_of(data) | used["data"] | {"kind": data.card.kind}, "expand": used["expand"]}
         root = self._home if track is None else project_root()
-        with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c():
+        with tempfile.TemporaryDirectory(prefix="pipeline-fit-") as out, _ctrl_c(), _torch_as_before():
             places = Places(root, data.folder, Path(out), record, code=self._home)
             training, portable, self.run_id = _train(cfg, places, _console(verbose), tracked=track is not None)
         self._fitted = Fitted(portable, record, training.metrics(), data)
         self.history = History(training)
         return self.history
+
+    def _source_of(self, data: Data) -> dict[str, Any]:
+        """Of a published data set its group of conf/, so that the run can be made again; nothing of a person's own."""
+        if data.card.kind not in ("package", "idx") or data.card.name not in choices(self._home / "conf/data"):
+            return {}
+        source: dict[str, Any] = composed(self._home, data=data.card.name)["data"]
+        return source
 
     def predict(self, samples: ArrayLike) -> NDArray[np.float32]:
         """The probabilities (N, C) of the classes, for raw samples (N, *sample); each row sums to 1.
@@ -297,6 +313,33 @@ def _import_torch() -> None:
             del os.environ[name]
 
 
+@contextmanager
+def _torch_as_before() -> Iterator[None]:
+    """Give back what a training changes in torch: random numbers, and the flags of Lightning's `deterministic`."""
+    _import_torch()
+    import torch
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(WORKSPACE)
+    try:
+        with _forked_rng():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        os.environ.pop(WORKSPACE, None)
+        os.environ |= given(**{WORKSPACE: workspace})
+
+
+def _forked_rng() -> AbstractContextManager[None]:
+    """A block after which the random numbers go on where they were, on GPUs that are in use too."""
+    import torch
+
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if in_use else ())
+
+
 def _train(
     cfg: TrainConfig, places: Places, console: Console, *, tracked: bool
 ) -> tuple[Training, TrainedModel, str | None]:
@@ -308,8 +351,9 @@ def _train(
 
     origin, work, models = origin_of(cfg, places), places.out / "checkpoints", places.out / "models"
     go = partial(train, places.inputs / PROCESSED, places.out, work, cfg, origin.as_json(), console=console)
+    interrupts = DeferredSignals(hard_exit=False)
     if tracked:
-        with training_run(cfg, places, origin, work) as run:
+        with interrupts, interrupts.interruptible(), training_run(cfg, places, origin, work) as run:
             with divergence_recorded(run), deferred_stop(cfg.trainer.devices == 1) as stop_requested:
                 done = go(
                     on_epoch=partial(record_epoch, run, cfg, None, None),
@@ -318,7 +362,7 @@ def _train(
                 )
             record_training(run, cfg, places, portable := load_model(models), done.metrics(), done.fit.device)
         return done, portable, run.id
-    with DeferredSignals() as interrupts:
+    with interrupts:
         try:
             with interrupts.interruptible(), deferred_stop(cfg.trainer.devices == 1) as stop_requested:
                 done = go(on_epoch=lambda *_: None, on_steps=lambda *_: None, stop_requested=stop_requested)

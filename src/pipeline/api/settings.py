@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from pipeline.commands.parsers import choices
+from pipeline.config import choices
 from pipeline.config.compose import compose_yaml, parse
 from pipeline.config.schema import Section
-from pipeline.system.errors import ConfigError
+from pipeline.runtime.places import is_project, project_root
+from pipeline.system.errors import ConfigError, PipelineError
 
 Choice = str | Mapping[str, Any]  # the name of a file in a group of conf/; or {"name": that, key: value, …}
 
@@ -50,19 +51,17 @@ class TrainerSettings(TypedDict, total=False):
 
 
 def home() -> Path:
-    """The folder whose conf/ counts: the current one, one above it, or the checkout that this package is in.
+    """The folder whose conf/ counts: the project that you are in, or the checkout that this package is in.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is neither.
     """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).parents[3]):
-        if (folder / "conf/model/dense.yaml").is_file():
-            return folder
-    raise ConfigError(
-        f"{here}: expected the project's conf/ here or in a folder above, or a package installed from a checkout; "
-        "found neither. Change into a clone of the project, or install from one: pip install --editable FOLDER"
-    )
+    try:
+        return project_root()
+    except PipelineError as error:
+        if is_project(checkout := Path(__file__).parents[3]):
+            return checkout
+        raise ConfigError(f"{error} Or install this package from a clone: pip install --editable FOLDER") from None
 
 
 def composed(root: Path, **groups: Choice | None) -> dict[str, Any]:

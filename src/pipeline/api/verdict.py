@@ -10,7 +10,6 @@ from rich.console import Console
 
 from pipeline.api.data import Data
 from pipeline.api.dense import Dense, fitted, test_answers
-from pipeline.commands.compare import print_text
 from pipeline.comparison import verdict
 from pipeline.comparison.subjects import SEED, Answers, Member, Subject, Subjects, digest_of
 from pipeline.runtime.origin import flat
@@ -30,7 +29,7 @@ class Verdict(verdict.Comparison):
 
     def __str__(self) -> str:
         text = io.StringIO()
-        print_text(Console(file=text, soft_wrap=True), [self])
+        verdict.print_text(Console(file=text, soft_wrap=True), [self])
         return text.getvalue().rstrip()
 
     __repr__ = __str__

@@ -12,20 +12,16 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.comparison.page import comparison_page
 from pipeline.comparison.subjects import Subjects
 from pipeline.comparison.verdict import (
     LETTERS,
     Comparison,
-    accuracy_text,
     compare,
     comparison_json,
-    differences,
-    evidence,
+    print_text,
     subjects_by_letter,
-    verdict_line,
 )
 from pipeline.runtime.places import project_root
 from pipeline.system.errors import ConfigError
@@ -33,40 +29,12 @@ from pipeline.system.files import write_json, write_text
 from pipeline.system.startup import load
 from pipeline.tracking import Store
 
-MAX_INDICES = 8  # that are printed
-
 
 def compared(root: Path, names: Sequence[str]) -> list[Comparison]:
     """Each of the others against the first. Raises ConfigError and PipelineError; see `Subjects.named`, `compare`."""
     subjects = Subjects(Store(root))
     baseline, *others = [subjects.named(name) for name in names]
     return compare(baseline, others)
-
-
-def print_text(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """What was compared, then each comparison: the verdict, why, and what differs."""
-    subjects = subjects_by_letter(comparisons)
-    for letter, subject in subjects:
-        text = f"{letter}  {accuracy_text(subject):<28} {subject.what}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for (letter, _), comparison in zip(subjects[1:], comparisons, strict=True):
-        line = f"\n{verdict_line(comparison, 'A', letter)}"
-        console.print(line, style="bold", highlight=False, soft_wrap=True)
-        for question, answer in evidence(comparison):
-            console.print(f"  {question:<18} {answer}", highlight=False, markup=False, soft_wrap=True)
-        _print_details(console, comparison, letter)
-
-
-def _print_details(console: Console, comparison: Comparison, letter: str) -> None:
-    for name, indices in ((letter, comparison.right_in_b_only), ("A", comparison.right_in_a_only)):
-        first = ", ".join(map(str, indices[:MAX_INDICES])) + (", …" if len(indices) > MAX_INDICES else "")
-        images = f": test images {first}" if indices else ""
-        console.print(f"  right in {name} only    {len(indices):,}{images}", highlight=False, soft_wrap=True)
-    if rows := differences(comparison):
-        table = Table("", "A", letter, box=None, pad_edge=False, header_style="")
-        for name, a, b in rows:
-            table.add_row(f"  {name}", a, b)
-        console.print(table)
 
 
 def log_comparisons(store: Store, comparisons: Sequence[Comparison], folder: Path) -> list[str]:

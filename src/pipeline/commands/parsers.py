@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.config import choices
+
 WIDTH = 80
 COLUMN = 18  # where the meaning of an argument begins
 MODEL = (
@@ -386,8 +388,3 @@ def stage_page(name: str, conf: Path | None) -> str:
         if len(names := choices(conf / group) if conf else []) > 1:
             groups.add_argument(group, nargs="*", metavar=f"{group}=", help=" ".join(names))
     return parser.format_help()
-
-
-def choices(group: Path) -> list[str]:
-    """What a folder of conf/ has to choose from: its files, but for what others are built on."""
-    return sorted({file.stem for file in group.glob("*.yaml")} - {"base"})

@@ -155,7 +155,8 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
     """Everything but the data.
 
     Raises:
-        PipelineError: the run did not begin in a commit of git, or its changes or its settings were not kept.
+        PipelineError: the run did not begin in a commit of git; its changes, its settings or the source of its data
+            were not kept.
     """
     commit, files = row.tags.get("git.commit", "none"), store.artifacts(row.run_id)
     if commit == "none":
@@ -167,6 +168,14 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
         raise PipelineError(f"run {row.run_id[:8]} had changes that were too large to keep: {remark}")
     if not (files / CONFIG_FILE).exists():
         raise PipelineError(f"run {row.run_id[:8]} has no {CONFIG_FILE} among its artifacts: it trained nothing")
+    config = read_yaml(files / CONFIG_FILE)
+    data = config.get("data", {})
+    if data.get("kind") in ("arrays", "image_folder", "table") and "path" not in data:  # as `import pipeline` leaves it
+        raise PipelineError(
+            f"run {row.run_id[:8]} was fitted in Python on data of your own ({data['kind']}), of which only "
+            "digests are kept, so it cannot be made again. Expected a run of `pipeline train`, or one on a data set of "
+            "conf/data"
+        )
     top = top_folder(project)
     git(project, "clone", "--quiet", "--shared", "--no-checkout", str(top), str(folder), timeout_s=None)
     try:
@@ -178,7 +187,7 @@ def build(project: Path, store: Store, row: RunRow, folder: Path) -> Tree:
     if row.tags.get("git.dirty") == "true":
         git(folder, "apply", "--whitespace=nowarn", str(files / PATCH_FILE))
     tree = Tree(folder / project.resolve().relative_to(top), row)
-    write_config(tree.root, read_yaml(files / CONFIG_FILE))
+    write_config(tree.root, config)
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
     tree.run("dvc", "cache", "dir", "--local", cache.stdout.strip())
     return tree

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from pipeline.comparison.statistics import (
     MAX_SEEDS,
@@ -25,6 +27,7 @@ from pipeline.system.errors import PipelineError
 Verdict = Literal["better", "worse", "no difference seen"]
 NOT_SETTINGS = ("tracking.", "sweep.", "evaluate.", "hydra.")  # where a run is filed, and how it is shown
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MAX_INDICES = 8  # that are printed
 COST = {"num_weights": "weights", "fit_s": "training, s", "samples_per_s": "training, samples/s"}
 
 
@@ -241,3 +244,29 @@ def accuracy_text(subject: Subject) -> str:
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def print_text(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """What was compared, then each comparison: the verdict, why, and what differs."""
+    subjects = subjects_by_letter(comparisons)
+    for letter, subject in subjects:
+        text = f"{letter}  {accuracy_text(subject):<28} {subject.what}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for (letter, _), comparison in zip(subjects[1:], comparisons, strict=True):
+        line = f"\n{verdict_line(comparison, 'A', letter)}"
+        console.print(line, style="bold", highlight=False, soft_wrap=True)
+        for question, answer in evidence(comparison):
+            console.print(f"  {question:<18} {answer}", highlight=False, markup=False, soft_wrap=True)
+        _print_details(console, comparison, letter)
+
+
+def _print_details(console: Console, comparison: Comparison, letter: str) -> None:
+    for name, indices in ((letter, comparison.right_in_b_only), ("A", comparison.right_in_a_only)):
+        first = ", ".join(map(str, indices[:MAX_INDICES])) + (", …" if len(indices) > MAX_INDICES else "")
+        images = f": test images {first}" if indices else ""
+        console.print(f"  right in {name} only    {len(indices):,}{images}", highlight=False, soft_wrap=True)
+    if rows := differences(comparison):
+        table = Table("", "A", letter, box=None, pad_edge=False, header_style="")
+        for name, a, b in rows:
+            table.add_row(f"  {name}", a, b)
+        console.print(table)

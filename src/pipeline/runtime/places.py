@@ -10,6 +10,8 @@ from typing import Any
 
 from pipeline.system.errors import PipelineError
 
+OWN_SOURCE = "src/pipeline/train.py"  # in dvc.yaml's stage train: no other project's dvc.yaml names it
+
 
 @dataclass(frozen=True)
 class Places:
@@ -35,15 +37,24 @@ class Places:
 
 
 def project_root() -> Path:
-    """The folder that holds dvc.yaml: what DVC says, else the nearest one above the current folder.
+    """The folder that holds conf/ and this pipeline's dvc.yaml: what DVC says, else the nearest one from here upwards.
+
+    A DVC repository or a conf/ of another project is passed by: no store is made in it.
 
     Raises:
         PipelineError: there is none.
     """
-    if given := os.environ.get("DVC_ROOT"):
-        return Path(given).resolve()
     here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "dvc.yaml").is_file():
+    by_dvc = [Path(given).resolve()] if (given := os.environ.get("DVC_ROOT")) else []
+    for folder in (*by_dvc, here, *here.parents):
+        if is_project(folder):
             return folder
-    raise PipelineError(f"{here} is in no project: no dvc.yaml here or in any folder above. Change into the project.")
+    raise PipelineError(
+        f"{here} is in no project: expected conf/ and a dvc.yaml that names {OWN_SOURCE}, here or in a folder above. "
+        "Change into the project."
+    )
+
+
+def is_project(folder: Path) -> bool:
+    stages = folder / "dvc.yaml"
+    return (folder / "conf").is_dir() and stages.is_file() and OWN_SOURCE in stages.read_text(encoding="utf-8")

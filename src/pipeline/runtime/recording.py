@@ -43,6 +43,7 @@ from pipeline.tracking import (
     provenance,
 )
 from pipeline.tracking.lookup import RUN_FILE, run_of_model
+from pipeline.tracking.provenance import INPUT_STAGES
 
 if TYPE_CHECKING:
     from pipeline.model.portable import TrainedModel
@@ -66,7 +67,9 @@ def training_run(cfg: TrainConfig, places: Places, origin: Origin, work: Path) -
     with store.run(cfg.tracking.experiment, name, resume=resume, tags=tags, server=cfg.tracking.server) as run:
         write_json(started, {"run_id": run.id})
         run.params(flat(places.resolved))
-        run.provenance(provenance(places.project))
+        # dvc.lock is about the project's data/processed; other data, which Python may give, has no digest of DVC's
+        stages = INPUT_STAGES if places.inputs == places.project else ()
+        run.provenance(provenance(places.project, stages))
         run.tags({"seed": str(cfg.seed), THREADS_TAG: str(threads_of(cfg.trainer))})
         run.tags({f"origin.{key}": value for key, value in origin.as_json().items()})
         run.text(yaml.safe_dump(dict(places.resolved), sort_keys=False), "config.yaml")

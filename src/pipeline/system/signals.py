@@ -42,13 +42,18 @@ class DeferredSignals:
     `deferred_stop` the second one, or the first one when STOP_WITHIN_S are over; in `critical`, and outside these
     sections, none does. What is due when a section ends raises there. A third signal ends the process at once.
 
+    Args:
+        hard_exit: False: a third signal does nothing, here and within. The process of a program that imports this
+            package is not ours to end: three presses would cost a notebook all that it holds.
+
     Outside the main thread Python cannot handle signals and nothing is taken over.
     """
 
     current: ClassVar[DeferredSignals | None] = None  # the innermost one: it handles the signals now
 
-    def __init__(self) -> None:
+    def __init__(self, *, hard_exit: bool = True) -> None:
         self.received: int | None = None  # number of the first signal
+        self._hard_exit = hard_exit
         self._count = 0
         self._raises_at = 0  # which signal raises in this section: the first, the second; 0: none
         self._is_timed = False
@@ -61,6 +66,7 @@ class DeferredSignals:
         if threading.current_thread() is threading.main_thread():
             self._handlers = take_over(self._handle, ENDING)
             self._outer, DeferredSignals.current = DeferredSignals.current, self
+            self._hard_exit &= self._outer is None or self._outer._hard_exit
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -112,7 +118,7 @@ class DeferredSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
-        if self._count > 2:
+        if self._count > 2 and self._hard_exit:
             os._exit(128 + number)
         if self._count == 1:
             self.received = number

@@ -55,9 +55,13 @@ def set_thread_environment() -> None:
 
 
 def set_mlflow_environment() -> None:
-    """What commands ask of MLflow, unless the user has decided. MLflow reads it when it is imported."""
+    """What commands ask of MLflow, unless the user has decided. MLflow reads the first two when it is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no usage reports, no look-up at start
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")  # a model file runs no code when it is loaded
+    # A request to a tracking server that fails is repeated by the next look at the run, not by the request itself.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # amid the training's own lines
 
 
 @contextmanager

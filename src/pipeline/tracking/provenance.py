@@ -33,10 +33,13 @@ class Provenance:
     patch: bytes
 
 
-def provenance(root: Path) -> Provenance:
-    """Read git, ``root/dvc.lock``, the installed versions and the machine. Seed and device are the caller's to add."""
+def provenance(root: Path, stages: Collection[str] = INPUT_STAGES) -> Provenance:
+    """Read git, ``root/dvc.lock``, the installed versions and the machine. Seed and device are the caller's to add.
+
+    stages: whose outputs dvc.lock has the digests of.
+    """
     code = code_state(root, dvc_results(root / "dvc.yaml"))
-    tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", INPUT_STAGES), **_version_tags(), **_machine_tags()}
+    tags = {**_code_tags(code), **dvc_tags(root / "dvc.lock", stages), **_version_tags(), **_machine_tags()}
     tags["command"] = command_line()
     return Provenance(tags, code.patch)
 

@@ -35,12 +35,6 @@ SOURCE_RUN, SOURCE_MODEL = "replica.source_run", "replica.source_model"  # of a 
 COPIED = "replica.copied"  # of a local run: which server has all of it, and what "all" was
 LOCAL_TAGS = (COPIED, LIVE_TAG)  # mean something to the local store alone
 LOCK = Path(".pipeline", "replica.lock")
-# A request that fails is repeated by the next look at the run, not by the request itself.
-HTTP = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # amid the training's own lines
-}
 SHARED_VIEWS = VIEW_TAG.format("")
 
 Item = TypeVar("Item", bound=Hashable)
@@ -76,8 +70,6 @@ class Replica:
     def __init__(self, root: Path, local: MlflowClient, server: str) -> None:
         from mlflow import MlflowClient
 
-        for key, value in HTTP.items():
-            os.environ.setdefault(key, value)
         self.root, self.local, self.remote = root, local, MlflowClient(server, server)
         self.name = without_password(server)
         self._sent: set[tuple[str, Hashable]] = set()  # (id on the server, what)
