@@ -23,12 +23,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from pipeline.reproduction import tree
 from rich.console import Console
 
 import pipeline
 from config.config_makers import ROOT, settings, train_config
 from data_makers import cycling_labels, noise
+from pipeline.commands import reproduce as tree
 from pipeline.config.check import validate
 from pipeline.config.schema import Config, PreprocessConfig, PreprocessData, TrainConfig
 from pipeline.data.card import DataCard
