@@ -174,13 +174,13 @@ def test_of_the_runs_of_a_model_one_that_kept_a_file_is_preferred(store: Store, 
         assert row
         return row.run_id
 
-    assert (found(None), found("predictions")) == (first, first)
+    assert (found(None), found("predictions")) == (first, third)
     (store.artifacts(second) / "predictions").mkdir(parents=True)
     assert (found(None), found("predictions")) == (first, second)
     (store.artifacts(third) / "predictions").mkdir(parents=True)
     assert (found(None), found("predictions")) == (first, third)
     (store.artifacts(first) / "predictions").mkdir(parents=True)
-    assert (found(None), found("predictions")) == (first, first)
+    assert (found(None), found("predictions")) == (first, third)
 
 
 def test_a_store_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path) -> None:

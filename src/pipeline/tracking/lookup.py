@@ -209,16 +209,16 @@ def run_of_model(store: Store, folder: Path, artifact: Path | None = None) -> Ru
     run.json is not DVC's: after `dvc checkout` the model may be older than it. Looking for a run makes no store.
 
     Args:
-        artifact: rather a run that has kept this.
+        artifact: the newest run that has kept this is meant, so that a revision and the workspace with the same model
+            are the same run; without one the newest.
     """
     if not store.exists:
         return None
     digest, written = sha256_of(folder / DESCRIPTION), folder / RUN_FILE
-    noted = read_json(written) if written.exists() else {}
-    own = store.found_row(noted["run_id"]) if noted.get(DESCRIPTION_TAG) == digest else None
-    if own and artifact is None:
+    noted = read_json(written) if artifact is None and written.exists() else {}
+    if noted.get(DESCRIPTION_TAG) == digest and (own := store.found_row(noted["run_id"])):
         return own
-    rows = ([own] if own else []) + store.rows(f"tags.`{DESCRIPTION_TAG}` = '{digest}'")
+    rows = store.rows(f"tags.`{DESCRIPTION_TAG}` = '{digest}'")
     kept = (row for row in rows if artifact and (store.artifacts(row.run_id) / artifact).exists())
     return next(kept, rows[0] if rows else None)
 
