@@ -162,7 +162,7 @@ def test_a_command_takes_the_kinds_that_it_names(filled: Store) -> None:
 
 
 def test_of_the_runs_of_a_model_one_that_kept_a_file_is_preferred(store: Store, tmp_path: Path) -> None:
-    """The one that run.json names first, then the newest."""
+    """With a file the newest that kept it, else the newest; without one the run that run.json names."""
     models = tmp_path / "models"
     write_json(models / "model.json", {"seed": 0})
     tags = {DESCRIPTION_TAG: sha256_of(models / "model.json")}
